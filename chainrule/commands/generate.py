@@ -20,6 +20,8 @@ class GenerateResult(Result):
     nats: list[float] = key("log p of each", always=True)
     unknown: list[int] | None = key("for each prompt: tokens that the run does not know, if there are any")
     tokens_per_second: float = key("speed", always=True)
+    draft_tokens: int | None = key("with speculative decoding: tokens that were drafted")
+    accepted_tokens: int | None = key("of these: tokens that the model accepted")
     columns: list[str] | None = key("of a series: the name of each")
     levels: list[float] | None = key("of a series: the probabilities of the quantiles")
     quantiles: list[Any] | None = key("of a series: quantiles at each step")
@@ -49,6 +51,12 @@ class Generate(UsesRun, Sampling, Constraints):
     )
     beams: int | None = option(
         "beam search for the -n most probable continuations, with N beams, instead of sampling", metavar="N"
+    )
+
+    speculate: str | None = option(
+        "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
+        "samples, faster); auto (default): on, but for bf16, whose rounding may change a sample",
+        choices=("auto", "on", "off"),
     )
 
     def completed(self) -> Options:

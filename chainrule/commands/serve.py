@@ -36,6 +36,10 @@ class Serve(Machine):
         "requests that wait or run at once, for each run; more are refused (default: 128)", metavar="N"
     )
     timeout: float | None = option("seconds that an answer may take (default: 120)", metavar="S")
+    speculate: str | None = option(
+        "speculative decoding of runs that have a drafter, as in generate: auto (default) is on, but for bf16",
+        choices=("auto", "on", "off"),
+    )
     log: str | None = option(
         "lines on standard error: requests (default; never their content), or errors alone",
         choices=("requests", "errors"),
@@ -65,7 +69,9 @@ class Serve(Machine):
 
         machine = {name: value for name, value in self.given().items() if name in ("device", "precision", "threads")}
         machine = {"precision": "fp32", **machine}
-        given = {name: getattr(self, name) for name in ("host", "port", "allow_host", "queue", "timeout", "log")}
+        given = {
+            name: getattr(self, name) for name in ("host", "port", "allow_host", "queue", "timeout", "log", "speculate")
+        }
         given["key"] = (os.environ.get(KEY) or None) if self.api_key is None else self.api_key
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         return {"served": serve(self.runs, settings, machine)}

@@ -104,6 +104,17 @@ class State:
         mine, theirs = self.aligned(other)
         return mine.map(choose, theirs)
 
+    def rewindable(self, n: int) -> Self:
+        """Return this State, prepared so that what the next ``forward`` reads of whole rows can be rewound.
+
+        Args:
+            n: the most tokens that ``rewind`` is to forget, fewer than are read.
+
+        Raises:
+            NotRewindable: a State of this kind cannot be rewound by so many.
+        """
+        raise NotRewindable(f"{type(self).__name__} cannot be rewound: clone() it before reading ahead")
+
     def rewind(self, n_B: Tensor) -> Self:
         """Forget the last ``n_B`` tokens of each row, exactly.
 

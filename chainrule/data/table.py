@@ -232,6 +232,18 @@ def _under_one_header(found: Sequence[Rows]) -> list[Rows]:
     return made
 
 
+def said_once(notes: Sequence[str]) -> list[str]:
+    """Return notes without those that repeat one; two that count what was dropped are never the same thing.
+
+    Args:
+        notes: notes of several files.
+
+    >>> said_once(["a: 1 row dropped (--on-bad skip)", "a mark", "a: 1 row dropped (--on-bad skip)", "a mark"])
+    ['a: 1 row dropped (--on-bad skip)', 'a mark', 'a: 1 row dropped (--on-bad skip)']
+    """
+    return [note for k, note in enumerate(notes) if note.endswith("(--on-bad skip)") or note not in notes[:k]]
+
+
 def read_tables(
     source: str | Path,
     columns: Names = None,
@@ -258,7 +270,7 @@ def read_tables(
     places = [(part, path) for part, paths in found.parts.items() for path in paths]
     read = _under_one_header([_rows(path, columns, decoding, told, keep) for _, path in places])
     made = [(part, _table(path, rows, columns, told, keep)) for (part, path), rows in zip(places, read)]
-    told[:] = dict.fromkeys(told)  # what holds for all files is said once
+    told[:] = said_once(told)
     tables = {part: concat([table for other, table in made if other == part]) for part in found.parts}
     if set(tables) == {"all"} and "split" in tables["all"].columns:
         return found.name, _by_field(tables["all"])

@@ -31,6 +31,7 @@ from chainrule.inference.fair_queue import FairQueue
 from chainrule.inference.reading import Reader
 from chainrule.inference.requests import Capacity, Event, Generator, Group, Handle, Request, StepOutput
 from chainrule.inference.sampling import Filters, draws_tokens
+from chainrule.inference.speculation import Drafter, Drafts, Speculation, can_rewind, step_clock
 
 KEPT = ("end", "stop", "length")
 """Reasons why a sequence ended whose State is kept for records that go on from it."""
@@ -63,6 +64,8 @@ class Engine:
         model: any autoregressive model.
         compute: where it runs, and in which precision.
         capacity: how much it holds at once; None: `Capacity()`.
+        drafter: proposes tokens that the model verifies, several in one pass; used where the model's State can be
+            rewound. Steps in which a request is searched for by beams are plain. None: every step is.
 
     Example:
         >>> from chainrule.core import model_type
@@ -76,11 +79,20 @@ class Engine:
         (5, 'length')
     """
 
-    def __init__(self, model: Autoregressive, compute: Compute, capacity: Capacity | None = None):
+    def __init__(
+        self,
+        model: Autoregressive,
+        compute: Compute,
+        capacity: Capacity | None = None,
+        drafter: Drafter | None = None,
+    ):
         self.model, self.compute, self.capacity = model.eval(), compute, capacity or Capacity()
         self.draws_tokens = draws_tokens(model)
         self.tokens = 0
         """Tokens that were generated so far."""
+        self.speculation = None
+        if drafter is not None and can_rewind(model):
+            self.speculation = Speculation(drafter, step_clock(compute.device))
         self.reader = Reader(model, compute, self.capacity)
         self.waiting = FairQueue(self.capacity.rows)
         self._state: State | None = None
@@ -259,20 +271,50 @@ class Engine:
         state, inputs_R1 = self._state, torch.cat([rows.inputs_R1 for rows in self._rows])
         if self._moved:
             state = state.reorder(torch.cat([rows.index_R for rows in self._rows]))
-        output = StepOutput(*self.model(inputs_R1, state))
-        first, events, self._state, self._moved = 0, [], output.state, False
+        measured = self.speculation is not None and not self.speculation.rests()
+        drafts = self._draft() if measured else None
+        output = self._read(inputs_R1, state, drafts)
+        first, decided, many_R = 0, [], []
         for rows in self._rows:
             handles_R = rows.group.handles_R
-            found, parents_R, rows.inputs_R1 = rows.group.decide(output, slice(first, first + len(handles_R)))
-            events += found
+            decision = rows.group.decide(output, slice(first, first + len(handles_R)))
+            decided.append((rows, handles_R, first, decision))
+            many_R += decision.many_R or [1] * len(handles_R)
+            first += len(handles_R)
+        self._state, self._moved = self._cut_back(output.state, drafts, many_R), False
+        for rows, handles_R, first, decision in decided:
+            rows.inputs_R1 = decision.inputs_R1
             rows.index_R = torch.arange(first, first + len(handles_R), device=rows.inputs_R1.device)
             ended = [handle for handle in handles_R if handle.finish in KEPT and handle.request.sampler.resumable]
             self._keep(handles_R, rows.index_R, ended)
-            if parents_R is not None:
-                rows.index_R, self._moved = rows.index_R[parents_R], True
-            first += len(handles_R)
+            if decision.parents_R is not None:
+                rows.index_R, self._moved = rows.index_R[decision.parents_R], True
         self._rows = [rows for rows in self._rows if rows.group.handles_R]
-        return events
+        if self.speculation is not None and measured:
+            self.speculation.end(drafts, [handle for _, handles_R, _, _ in decided for handle in handles_R], many_R)
+        return [event for _, _, _, decision in decided for event in decision.events]
+
+    def _draft(self) -> Drafts | None:
+        """Drafts for the next step, where all groups verify them."""
+        if self.speculation is None or not all(rows.group.verifies for rows in self._rows):
+            return None
+        handles_R = [handle for rows in self._rows for handle in rows.group.handles_R]
+        return self.speculation.propose(handles_R, self.model.start_id, bounded=self.room is not None)
+
+    def _read(self, inputs_R1: Tensor, state: State, drafts: Drafts | None) -> StepOutput:
+        """Read the next token of every row, and the drafted ones behind it."""
+        if drafts is None:
+            return StepOutput(*self.model(inputs_R1, state))
+        drafts_RK = drafts.tensor(inputs_R1.device)
+        inputs_RT = torch.cat([inputs_R1, drafts_RK], 1)
+        prediction, state = self.model(inputs_RT, state.rewindable(drafts.length))
+        return StepOutput(prediction, state, drafts_RK)
+
+    def _cut_back(self, state: State, drafts: Drafts | None, many_R: Sequence[int]) -> State:
+        """The State without drafts that were rejected."""
+        if drafts is None:
+            return state
+        return state.rewind(drafts.length + 1 - torch.tensor(many_R, device=state.length_B.device))
 
     def _keep(self, handles_R: Sequence[Handle], index_R: Tensor, which: Sequence[Handle]) -> None:
         """Keep the rows of some requests for records that begin with what they have read."""

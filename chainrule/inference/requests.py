@@ -154,6 +154,7 @@ class Request:
         guidance: with an ``unconditional`` prompt, g draws from log p(x | nothing) + g (log p(x | prompt) - log p(x |
             nothing)) (Ho & Salimans 2022); 1 is the model as it is.
         alternatives: so many of the most probable tokens are reported with each token that is drawn.
+        speculate: the engine's drafter may draft its tokens, which changes when they come, not what they are.
     """
 
     prompt: Prompt
@@ -166,6 +167,7 @@ class Request:
     unconditional: Prompt | None = None
     guidance: float = 1.0
     alternatives: int = 0
+    speculate: bool = True
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -227,6 +229,8 @@ class Handle:
         """The reason why the sequence ended: "end" (of the record), "stop", "length", "stuck" (no token is allowed),
         "cancelled", "timeout" or "error"; None while it goes on."""
         self.error: Exception | None = None
+        self.drafted, self.accepted = 0, 0
+        """Tokens that were drafted; those of them that were accepted."""
         self.hypotheses: list[Hypothesis] = []
         """The result, best first, once it has ended: one sampled sequence, or the n best of a beam search."""
 
@@ -312,24 +316,33 @@ class Handle:
 
 @dataclass
 class StepOutput:
-    """Rows of a State and the prediction of what follows each; groups own the rows, in order."""
+    """Rows of a State and the prediction of what follows each token that they read; groups own the rows, in order."""
 
     prediction: Prediction
     state: State
+    drafts_RK: Tensor | None = None
+    """Tokens that each row has read behind its next one, to be verified; None: none."""
 
     @cached_property
+    def logits_RTV(self) -> Tensor:
+        """Logits of all rows, after each token: computed once, read by every group."""
+        return self.prediction.logits()
+
+    @property
     def logits_RV(self) -> Tensor:
-        """Logits of all rows: computed once, read by every group."""
-        return self.prediction.logits()[:, 0]
+        """Logits of all rows, after the first token."""
+        return self.logits_RTV[:, 0]
 
 
 class Decision(NamedTuple):
     """The decision of a group at a step: the tokens that came; of which of its rows each row that goes on is the
-    continuation (None: rows stay as they are); and what the rows that go on read next, R x 1."""
+    continuation (None: rows stay as they are); what the rows that go on read next, R x 1; and how many of the tokens
+    that each row has read are followed by one that came (empty: one)."""
 
     events: list[Event]
     parents_R: Tensor | None
     inputs_R1: Tensor
+    many_R: Sequence[int] = ()
 
 
 class Group(ABC):
@@ -337,6 +350,8 @@ class Group(ABC):
 
     key: Hashable
     """Groups of equal keys become one."""
+    verifies = False
+    """Its rows may read drafted tokens, which it verifies."""
 
     @property
     @abstractmethod

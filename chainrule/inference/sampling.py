@@ -123,6 +123,30 @@ def draws_tokens(model: Autoregressive) -> bool:
     return start.dim() == 2 and not start.is_floating_point()
 
 
+@dataclass(frozen=True)
+class Draws:
+    """The tokens, or values, that were drawn at a step, one after each token that the requests have read.
+
+    Args:
+        next_BT: the tokens.
+        nats_BT: log p of each under the unmodified model.
+        best_BT: the most probable tokens at each place, with their log p.
+        many_B: number of tokens that hold: the first one, and those after drafts that equal what was drawn.
+    """
+
+    next_BT: Tensor
+    nats_BT: Tensor
+    best_BT: Sequence[Sequence[Sequence[tuple[int, float]]]]
+    many_B: Sequence[int]
+
+    @property
+    def last_B1(self) -> Tensor:
+        """The last token that holds of each request."""
+        if self.next_BT.shape[1] == 1:
+            return self.next_BT
+        return self.next_BT.gather(1, torch.tensor(self.many_B, device=self.next_BT.device)[:, None] - 1)
+
+
 class Sampled(Group):
     """Requests that are drawn together, each with the noise of its own seed and position."""
 
@@ -160,23 +184,32 @@ class Sampled(Group):
         """The number of tokens of each request, B: the position of its next one."""
         return torch.tensor([len(handle.tokens) for handle in self.handles], device=self.seeds_B.device)
 
-    def taken(self, next_B1: Tensor, nats_B: Tensor, best_B: Sequence[Sequence[tuple[int, float]]]) -> Decision:
-        """Hand out tokens, their log p and the most probable ones beside them. Requests that have ended leave."""
-        handles, events, alive = self.handles, [], []
-        for b, (handle, token, nats) in enumerate(zip(handles, next_B1[:, 0].tolist(), nats_B.tolist())):
-            handle.receive(token, nats)
-            if handle.finish is None:
+    def taken(self, draws: Draws) -> Decision:
+        """Hand out the tokens that were drawn. Requests that have ended leave."""
+        handles, events, alive, many_B = self.handles, [], [], []
+        rows = zip(handles, draws.next_BT.tolist(), draws.nats_BT.tolist(), draws.best_BT, draws.many_B)
+        for b, (handle, tokens, nats, best, many) in enumerate(rows):
+            many_B.append(0)
+            for token, log_p, others in zip(tokens[:many], nats, best):
+                handle.receive(token, log_p)
+                many_B[b] += 1
+                if handle.finish != "stuck":
+                    events.append(Event(handle, token, log_p, others))
+                if handle.finish is not None:
+                    break
+            else:
                 alive.append(b)
-            if handle.finish != "stuck":
-                events.append(Event(handle, token, nats, best_B[b]))
         parents_R = self.stay(alive) if len(alive) < len(handles) else None
-        inputs_R1 = next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0)
-        return Decision(events, parents_R, inputs_R1 if parents_R is None else inputs_R1[parents_R])
+        inputs_R1 = draws.last_B1 if self.width == 1 else draws.last_B1.repeat_interleave(self.width, 0)
+        many_R = [many for many in many_B for _ in range(self.width)]
+        return Decision(events, parents_R, inputs_R1 if parents_R is None else inputs_R1[parents_R], many_R)
 
 
 class SampledTokens(Sampled):
     """Tokens by the Gumbel-max trick. With guidance a request holds two rows, that of its prompt and that of
     nothing."""
+
+    verifies = True
 
     def __init__(self, handles: list[Handle], model: Autoregressive, device: torch.device | str):
         super().__init__(handles, model, device)
@@ -192,7 +225,8 @@ class SampledTokens(Sampled):
                 read_B = [[*handle.request.given, *handle.tokens] for handle in handles]
                 self.place_B = torch.tensor(_places(self.after_SV, read_B), device=device)
         self._noise_BTV: Tensor | None = None
-        self._noise_at = 0
+        self._noise_at_B: list[int] = []
+        """Position of each request at which its noise begins."""
 
     def join(self, other: Sampled) -> None:
         assert isinstance(other, SampledTokens)
@@ -202,45 +236,68 @@ class SampledTokens(Sampled):
     def keep(self, index_b: Tensor) -> None:
         super().keep(index_b)
         self.place_B = self.place_B[index_b]
-        self._noise_BTV = None if self._noise_BTV is None else self._noise_BTV[index_b]
+        if self._noise_BTV is not None:
+            self._noise_BTV = self._noise_BTV[index_b]
+            self._noise_at_B = [self._noise_at_B[b] for b in index_b.tolist()]
 
-    def noise(self) -> Tensor:
-        """Gumbel noise of the next position of each request, B x V."""
-        if self._noise_BTV is None or self._noise_at == self._noise_BTV.shape[1]:
-            steps = max(1, min(64, NOISE_NUMBERS // (len(self.handles) * self.vocab_size)))
+    def noise(self, many: int) -> Tensor:
+        """Gumbel noise of the next positions of each request, B x T x V."""
+        at_B = [len(handle.tokens) - begin for handle, begin in zip(self.handles, self._noise_at_B)]
+        if self._noise_BTV is None or max(at_B) + many > self._noise_BTV.shape[1]:
+            steps = max(many, min(64, NOISE_NUMBERS // (len(self.handles) * self.vocab_size)))
             positions_BT = self.positions()[:, None] + torch.arange(steps, device=self.seeds_B.device)
             self._noise_BTV = gumbel(uniform(self.seeds_B[:, None], positions_BT, self.vocab_size))
-            self._noise_at = 0
-        self._noise_at += 1
-        return self._noise_BTV[:, self._noise_at - 1]
+            self._noise_at_B, at_B = [len(handle.tokens) for handle in self.handles], [0] * len(self.handles)
+        if min(at_B) == max(at_B):
+            return self._noise_BTV[:, at_B[0] : at_B[0] + many]
+        return torch.stack([noise_TV[at : at + many] for noise_TV, at in zip(self._noise_BTV, at_B)])
 
     def decide(self, output: StepOutput, rows: slice) -> Decision:
-        logits_RV = output.logits_RV[rows].double()
-        log_p_RV = logits_RV.log_softmax(-1)
-        scores_BV, log_p_BV = logits_RV, log_p_RV
+        logits_RTV = output.logits_RTV[rows].double()
+        log_p_RTV = logits_RTV.log_softmax(-1)
+        scores_BTV, log_p_BTV = logits_RTV, log_p_RTV
         if self.width == 2:
-            log_p_BV, nothing_BV = log_p_RV.view(-1, 2, self.vocab_size).unbind(1)
-            scores_BV = (nothing_BV + self.guidance * (log_p_BV - nothing_BV)).nan_to_num(nan=-torch.inf)
+            log_p_BTV, nothing_BTV = log_p_RTV.unflatten(0, (-1, 2)).unbind(1)
+            scores_BTV = (nothing_BTV + self.guidance * (log_p_BTV - nothing_BTV)).nan_to_num(nan=-torch.inf)
+        drafts_BK = None if output.drafts_RK is None else output.drafts_RK[rows][:: self.width]
+        places_BT = self._reached(drafts_BK)
         if self.excluded_SV is not None:
-            scores_BV = scores_BV.masked_fill(self.excluded_SV[self.place_B], -torch.inf)
+            scores_BTV = scores_BTV.masked_fill(self.excluded_SV[places_BT], -torch.inf)
         if self.filters.temperature == 0:
-            next_B1 = scores_BV.argmax(-1, keepdim=True)
+            next_BT1 = scores_BTV.argmax(-1, keepdim=True)
         else:
-            next_B1 = (self.filters(scores_BV) + self.noise()).argmax(-1, keepdim=True)
-        nats_B1 = log_p_BV.gather(-1, next_B1)
+            drawn_from = self.filters(scores_BTV)
+            next_BT1 = (drawn_from + self.noise(drawn_from.shape[1])).argmax(-1, keepdim=True)
+        next_BT, nats_BT = next_BT1[..., 0], log_p_BTV.gather(-1, next_BT1)[..., 0]
+        many_B = _many(next_BT, drafts_BK)
         if self.after_SV is not None:  # where nothing is allowed, nothing was drawn
-            nats_B1 = nats_B1.masked_fill(scores_BV.gather(-1, next_B1) == -torch.inf, -torch.inf)
-            self.place_B = self.after_SV[self.place_B, next_B1[:, 0]]
-        return self.taken(next_B1, nats_B1[:, 0], self._best(log_p_BV))
+            nats_BT = nats_BT.masked_fill(scores_BTV.gather(-1, next_BT1)[..., 0] == -torch.inf, -torch.inf)
+            last_B = torch.tensor(many_B, device=next_BT.device) - 1
+            self.place_B = self.after_SV[places_BT, next_BT].gather(1, last_B[:, None])[:, 0]
+        return self.taken(Draws(next_BT, nats_BT, self._best(log_p_BTV), many_B))
 
-    def _best(self, log_p_BV: Tensor) -> Sequence[Sequence[tuple[int, float]]]:
-        """The most probable tokens of each request with their log p, as many as it has asked for."""
-        asked_B = [handle.request.alternatives for handle in self.handles]
+    def _reached(self, drafts_BK: Tensor | None) -> Tensor:
+        """The states of each request in the automaton of constraints, now and after each drafted token, B x T."""
+        places = [self.place_B]
+        for drafts_B in () if drafts_BK is None else drafts_BK.unbind(1):
+            places.append(places[-1] if self.after_SV is None else self.after_SV[places[-1], drafts_B])
+        return torch.stack(places, 1)
+
+    def _best(self, log_p_BTV: Tensor) -> Sequence[Sequence[Sequence[tuple[int, float]]]]:
+        """The most probable tokens of each request at each place with their log p, as many as it has asked for."""
+        asked_B, T = [handle.request.alternatives for handle in self.handles], log_p_BTV.shape[1]
         if not any(asked_B):
-            return [()] * len(asked_B)
-        log_p_BK, ids_BK = log_p_BV.topk(min(max(asked_B), self.vocab_size))
-        rows = zip(ids_BK.tolist(), log_p_BK.tolist())
-        return [list(zip(ids, log_p))[:asked] for asked, (ids, log_p) in zip(asked_B, rows)]
+            return [[()] * T] * len(asked_B)
+        log_p_BTK, ids_BTK = log_p_BTV.topk(min(max(asked_B), self.vocab_size))
+        rows = zip(asked_B, ids_BTK.tolist(), log_p_BTK.tolist())
+        return [[list(zip(*place))[:asked] for place in zip(ids_TK, log_p_TK)] for asked, ids_TK, log_p_TK in rows]
+
+
+def _many(next_BT: Tensor, drafts_BK: Tensor | None) -> list[int]:
+    """The number of drawn tokens that follow each other: those after drafts that equal what was drawn."""
+    if drafts_BK is None:
+        return [1] * len(next_BT)
+    return ((next_BT[:, :-1] == drafts_BK).long().cumprod(1).sum(1) + 1).tolist()
 
 
 def _places(after_SV: Tensor, read_B: Sequence[Sequence[int]]) -> list[int]:
@@ -270,7 +327,8 @@ class SampledValues(Sampled):
 
     def decide(self, output: StepOutput, rows: slice) -> Decision:
         next_B1 = output.prediction.sample(Noise(self.seeds_B, self.positions()))
-        return self.taken(next_B1, output.prediction.log_prob(next_B1)[:, 0].double(), [()] * len(self.handles))
+        nats_B1, ones = output.prediction.log_prob(next_B1).double(), [1] * len(self.handles)
+        return self.taken(Draws(next_B1, nats_B1, [[()]] * len(self.handles), ones))
 
 
 def pad(prompts: Sequence[Sequence[int]], start: int) -> tuple[Tensor, Tensor]:

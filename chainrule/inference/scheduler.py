@@ -20,6 +20,7 @@ from chainrule.core.compute import Compute
 from chainrule.core.progress import listening
 from chainrule.inference.engine import Engine
 from chainrule.inference.requests import Capacity, Event, Generator, Handle, Request
+from chainrule.inference.speculation import Drafter
 
 QUEUE = 128
 """Jobs that wait or run at once; more are refused."""
@@ -108,6 +109,7 @@ class Scheduler:
         compute: where it runs.
         queue: jobs that wait or run at once.
         capacity: what the engine holds at once.
+        drafter: proposes tokens that the model verifies; None: nothing does.
 
     Example:
         >>> from chainrule.core import model_type
@@ -124,9 +126,15 @@ class Scheduler:
     """
 
     def __init__(
-        self, model: Autoregressive, compute: Compute, *, queue: int = QUEUE, capacity: Capacity | None = None
+        self,
+        model: Autoregressive,
+        compute: Compute,
+        *,
+        queue: int = QUEUE,
+        capacity: Capacity | None = None,
+        drafter: Drafter | None = None,
     ):
-        self.engine, self.queue = Engine(model, compute, capacity or SHARED), queue
+        self.engine, self.queue = Engine(model, compute, capacity or SHARED, drafter), queue
         self._jobs: list[Job] = []
         self._running: list[Handle] = []
         """The requests that held rows at the last step."""
@@ -223,17 +231,20 @@ class Scheduler:
         """Return counters and gauges: ``jobs`` and ``requests`` that wait or run, ``queued`` requests that wait,
         ``rows`` that run, ``rows_limit``, ``tokens`` generated so far, ``prompt_tokens`` read so far, ``prefix_tokens``
         found among what is kept, ``prefix_hits`` how often, ``prefix_bytes`` that are kept, and ``preemptions``, how
-        often a request made room for another one."""
+        often a request made room for another one; ``draft_tokens`` that were verified, and ``accepted_tokens`` among
+        them."""
         with self._changed:
             jobs = [*self._jobs, *self._arrived]
         open_ = [handle for job in jobs for handle in job.handles if handle.finish is None]
-        running, reader = self._running, self.engine.reader
+        running, reader, speculation = self._running, self.engine.reader, self.engine.speculation
         return {
             "jobs": len(jobs), "requests": len(open_), "queued": max(0, len(open_) - len(running)),
             "rows": sum(handle.rows for handle in running), "rows_limit": self.engine.capacity.rows or 0,
             "tokens": self.engine.tokens, "prompt_tokens": reader.tokens_read, "prefix_tokens": reader.tokens_spared,
             "prefix_hits": reader.hits, "prefix_bytes": reader.prefixes.bytes,
             "preemptions": self.engine.waiting.preemptions,
+            "draft_tokens": speculation.drafted if speculation else 0,
+            "accepted_tokens": speculation.accepted if speculation else 0,
         }  # fmt: skip
 
     def close(self, timeout: float | None = None) -> bool:
@@ -399,6 +410,24 @@ class SharedEngine:
         return job.handles
 
 
-def engine_of(run: Any) -> Generator:
-    """Return the engine that generates for a run: a shared one where the run is served, else one of its own."""
-    return Engine(run.model, run.compute) if run.scheduler is None else SharedEngine(run.scheduler)
+def engine_of(run: Any, speculate: str = "off") -> Generator:
+    """Return the engine that generates for a run: a shared one where the run is served, else one of its own.
+
+    Args:
+        run: the run.
+        speculate: see `drafter_of`; a shared engine has been given its drafter already.
+    """
+    if run.scheduler is not None:
+        return SharedEngine(run.scheduler)
+    return Engine(run.model, run.compute, drafter=drafter_of(run, speculate))
+
+
+def drafter_of(run: Any, speculate: str) -> Drafter | None:
+    """Return the drafter of a run, where its tokens are to be drafted.
+
+    Args:
+        run: the run.
+        speculate: "off"; "on"; or "auto": on, but for bf16, where a pass over several tokens is rounded so differently
+            that a sample would depend on how fast the machine was.
+    """
+    return run.drafter if speculate == "on" or (speculate == "auto" and not run.compute.bf16) else None

@@ -88,7 +88,8 @@ def rewind(subject: Subject) -> str | None:
     more, back, refused = subject.rows(3, 4, salt=31), torch.tensor([0, 2, 5]), []
     for where_, rows in _rewind_trials(subject):
         try:
-            _, state = subject.read(rows, subject.started(0, 1, 2, capacity=CAPACITY))
+            begun = subject.started(0, 1, 2, capacity=CAPACITY).rewindable(5)
+            _, state = subject.read(rows, begun)
             state = state.rewind(back)
         except NotRewindable as error:
             refused.append(f"not rewindable{where_}: {error}")

@@ -148,6 +148,9 @@ class MixState(State):
     def where(self, keep_B: Tensor, other: Self) -> Self:
         return self._each(lambda mine, theirs: mine.where(keep_B, theirs), [other])
 
+    def rewindable(self, n: int) -> Self:
+        return self._each(lambda part: part.rewindable(n))
+
     def rewind(self, n_B: Tensor) -> Self:
         return type(self)(self.length_B - n_B, tuple(part.rewind(n_B) for part in self.parts))
 

@@ -26,6 +26,11 @@ class Cache(State):
     slack = 16
     """Slots beyond the window, so that up to as many tokens can be rewound exactly."""
 
+    def rewindable(self, n: int) -> Self:
+        if n > self.slack:
+            raise NotRewindable(f"at most {self.slack} tokens can be rewound, not {n}")
+        return self
+
     def rewind(self, n_B: Tensor) -> Self:
         if bool((n_B > self.slack).any()) or bool((n_B > self.length_B - self.origin_B).any()):
             raise NotRewindable(f"at most {self.slack} tokens, all after the last start token, can be rewound")
@@ -50,10 +55,11 @@ class Cache(State):
         low, high = self.length_B.aminmax()
         return int(low) if low == high else None
 
-    def write(self, layer: int, k_BG1K: Tensor, v_BG1K: Tensor, slot: int) -> None:
-        """Write one new token of every row into the same slot, in place."""
-        self.keys[layer][:, :, slot] = k_BG1K[:, :, 0]
-        self.values[layer][:, :, slot] = v_BG1K[:, :, 0]
+    def write(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, slot: int) -> None:
+        """Write new tokens of every row into the same slots, in place; the first one into ``slot``."""
+        stop = slot + k_BGTK.shape[2]
+        self.keys[layer][:, :, slot:stop] = k_BGTK
+        self.values[layer][:, :, slot:stop] = v_BGTK
 
     def resized(self, slots: int) -> Self:
         """Return the same tokens in a ring of ``slots``: the one at position p moves to slot p mod ``slots``."""

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Autoregressive, Prediction, Projected, State
-from chainrule.nn.attention import AttentionBias, Rotary, build_attention_bias
+from chainrule.nn.attention import AttentionBias, Rotary, as_bias, build_attention_bias
 from chainrule.nn.blocks import BlockStack, Source, initialise
 from chainrule.nn.cache import Cache
 from chainrule.nn.masks import Causal, Mask, Since, Window
 from chainrule.nn.transformer_config import TransformerConfig, TransformerLMConfig
 
+STEP = 17
+"""Tokens that a decoding step reads at most: the next one, and drafted ones."""
 KeyValueStore = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -74,7 +76,7 @@ class CausalBlocks(BlockStack):
             x_BTD, cache = self._read_fresh(x_BTD, place_BT, origin_BT, rotary, cache)
         else:
             cache = cache.room(T, self.config.context)
-            level = self._even(cache, origin_BT) if T == 1 and lengths_B is None else None
+            level = self._even(cache, origin_BT) if lengths_B is None else None
             if level is None:
                 x_BTD = self._read_on(x_BTD, place_BT, origin_BT, rotary, read_B, cache)
             else:
@@ -142,21 +144,27 @@ class CausalBlocks(BlockStack):
 
         return self._run(x_BTD, cache, rotary, self._attention_biases(seen_BS, place_BT, origin_BT), store)
 
-    def _step(self, x_B1D: Tensor, rotary: Rotary, cache: Cache, level: int) -> Tensor:
-        """Read one token in rows that have all read ``level`` tokens and see all of them: decoding, without a mask."""
+    def _step(self, x_BTD: Tensor, rotary: Rotary, cache: Cache, level: int) -> Tensor:
+        """Read one token, or a few, in rows that have all read ``level`` tokens and see all of them: decoding."""
+        T = x_BTD.shape[1]
+        stop = level + T
+        seen_TS = torch.ones(T, stop, dtype=torch.bool, device=x_BTD.device).tril(level) if T > 1 else None
+        bias = None if seen_TS is None else as_bias(seen_TS, x_BTD.dtype)
 
         def store(i: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             cache.write(i, k, v, level)
-            return cache.keys[i][:, :, : level + 1], cache.values[i][:, :, : level + 1]
+            return cache.keys[i][:, :, :stop], cache.values[i][:, :, :stop]
 
-        return self._run(x_B1D, cache, rotary, [AttentionBias()] * len(self.blocks), store)
+        return self._run(x_BTD, cache, rotary, [AttentionBias(bias_BHTS=bias)] * len(self.blocks), store)
 
     def _even(self, cache: Cache, origin_BT: Tensor) -> int | None:
         """Return the number of tokens that every row has read where ``_step`` applies; else None."""
-        if torch.is_grad_enabled() or self.position.biased or bool(origin_BT.any()) or self.layer_masks(origin_BT):
+        T = origin_BT.shape[1]
+        if T > STEP or torch.is_grad_enabled() or self.position.biased or bool(origin_BT.any()):
             return None
-        level = cache.level()
-        return level if level is not None and level < min(cache.keys[0].shape[2], self.config.context) else None
+        level = None if self.layer_masks(origin_BT) else cache.level()
+        room = min(cache.keys[0].shape[2], self.config.context)
+        return level if level is not None and level + T <= room else None
 
 
 class CausalTransformer(CausalBlocks):

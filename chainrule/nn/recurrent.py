@@ -123,16 +123,47 @@ class Recurrent(nn.Module):
         if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.input_size:
             axes = "(batch, time, width)" if self.batch_first else "(time, batch, width)"
             raise ValueError(f"expected {axes} with width {self.input_size}, got {tuple(inputs.shape)}")
-        old = self._unpack(state, x_BTD)
-        explicit = self.kernel is None or observed(self)
-        new: list[HiddenState] = []
-        for k in range(self.num_layers):
-            hidden_state = tuple(part[:, k] for part in old)
-            out_BTH, hidden_state = (self._explicit if explicit else self._kernel)(k, x_BTD, hidden_state)
-            new.append(hidden_state)
-            x_BTD = self._join(x_BTD, out_BTH, k)
-        stacked = tuple(torch.stack(parts, 1 if self.batch_first else 0) for parts in zip(*new))
+        x_BTD, layers = self._run(x_BTD, self._unpack(state, x_BTD), lambda _layer, _x, _begin, _out, last: last)
+        stacked = tuple(torch.stack(parts, 1 if self.batch_first else 0) for parts in zip(*layers))
         return x_BTD if self.batch_first else x_BTD.transpose(0, 1), stacked if self.parts > 1 else stacked[0]
+
+    def trace(self, x_BTD: Tensor, state: HiddenState) -> tuple[Tensor, HiddenState]:
+        """Run all layers over all steps, and return the outputs and the state after every step.
+
+        Args:
+            x_BTD: inputs.
+            state: the parts of the state before them, B x L x H each.
+
+        Returns:
+            Outputs of the last layer, B x T x output_size, and the parts of the states, B x T x L x H each.
+        """
+        out_BTH, layers = self._run(x_BTD, state, lambda *layer: self.states(*layer[:4]))
+        return out_BTH, tuple(torch.stack(parts, 2) for parts in zip(*layers))
+
+    def states(self, layer: int, x_BTD: Tensor, begin: HiddenState, out_BTH: Tensor) -> HiddenState:
+        """Return the state of a layer after every step, B x T x H for each part.
+
+        Args:
+            layer: index of the layer.
+            x_BTD: its inputs.
+            begin: its state before them, B x H each.
+            out_BTH: its outputs.
+        """
+        return (out_BTH,)
+
+    def _run(
+        self, x_BTD: Tensor, state: HiddenState, wanted: Callable[..., HiddenState]
+    ) -> tuple[Tensor, list[HiddenState]]:
+        """Run all layers; return the outputs of the last one, and what is wanted of each layer: a function of its
+        index, inputs, state before them, outputs and state after them.
+        """
+        explicit, found = self.kernel is None or observed(self), []
+        for k in range(self.num_layers):
+            begin = tuple(part[:, k] for part in state)
+            out_BTH, last = (self._explicit if explicit else self._kernel)(k, x_BTD, begin)
+            found.append(wanted(k, x_BTD, begin, out_BTH, last))
+            x_BTD = self._join(x_BTD, out_BTH, k)
+        return x_BTD, found
 
     def _unpack(self, state: Any, like: Tensor) -> HiddenState:
         if state is None:
@@ -242,6 +273,17 @@ class LSTM(Recurrent):
         i, f, o = self.input_gate(i.sigmoid()), self.forget_gate(f.sigmoid()), self.output_gate(o.sigmoid())
         c_BH = self.memory(f * hidden_state[1] + i * self.update(g.tanh()))
         return o * c_BH.tanh(), c_BH
+
+    def states(self, layer: int, x_BTD: Tensor, begin: HiddenState, out_BTH: Tensor) -> HiddenState:
+        """Return h and c after every step; the kernel returns only the last c, so that gates are computed again."""
+        w_ih, w_hh, *biases = self.weights(layer)
+        b_ih, b_hh = biases or (None, None)
+        before_BTH = torch.cat([begin[0][:, None], out_BTH[:, :-1]], 1)
+        i, f, g, _ = (F.linear(x_BTD, w_ih, b_ih) + F.linear(before_BTH, w_hh, b_hh)).chunk(4, -1)
+        new_BTH, keep_BTH, memory = i.sigmoid() * g.tanh(), f.sigmoid(), [begin[1]]
+        for t in range(x_BTD.shape[1]):
+            memory.append(keep_BTH[:, t] * memory[-1] + new_BTH[:, t])
+        return out_BTH, torch.stack(memory[1:], 1)
 
 
 class GRU(Recurrent):

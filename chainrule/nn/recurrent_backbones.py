@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Backbone, BackbonePart, Config, State, Tuning
+from chainrule.core import Backbone, BackbonePart, Config, NotRewindable, State, Tuning
 from chainrule.nn.recurrent import HiddenState, Recurrent, Skip, initialise
 
 LayerFactory = Callable[[int, int], Recurrent]
@@ -38,6 +38,21 @@ class RecurrentState(State):
     """The hidden state of every layer (and the LSTM's cell state): constant in size, however long the sequence."""
 
     parts_BLH: HiddenState
+    past_BTLH: HiddenState | None = field(default=None, kw_only=True)
+    """The states before the last tokens and after each of them; None: none are kept."""
+
+    def rewindable(self, n: int) -> Self:
+        if type(self) is not RecurrentState:  # what a subclass holds beside the hidden state is not kept
+            return super().rewindable(n)
+        return dataclasses.replace(self, past_BTLH=())
+
+    def rewind(self, n_B: Tensor) -> Self:
+        if not self.past_BTLH or bool((n_B >= self.past_BTLH[0].shape[1]).any()):
+            raise NotRewindable("only what was read after rewindable() can be rewound: clone() the State before")
+        time_B = self.past_BTLH[0].shape[1] - 1 - n_B
+        rows_B = torch.arange(len(n_B), device=n_B.device)
+        parts = tuple(past_BTLH[rows_B, time_B] for past_BTLH in self.past_BTLH)
+        return dataclasses.replace(self, length_B=self.length_B - n_B, parts_BLH=parts, past_BTLH=None)
 
 
 class CausalRecurrent(Recurrent):
@@ -85,14 +100,20 @@ class CausalRecurrent(Recurrent):
             Outputs, B x T x width, and the State after the last valid step of each row, of the class of ``state``.
         """
         T, parts, outputs = x_BTD.shape[1], state.parts_BLH, []
+        past: list[HiddenState] | None = None if state.past_BTLH is None or lengths_B is not None else []
         begin_BLH = begin_BLH or tuple(p.new_zeros(()) for p in parts)
         if lengths_B is not None:  # a start token among the pads resets nothing
             begins_BT = begins_BT & (torch.arange(T, device=x_BTD.device) < lengths_B[:, None])
         for first, end in _segments(begins_BT, lengths_B):
             reset_B11 = begins_BT[:, first, None, None]
             parts = tuple(torch.where(reset_B11, b.to(p.dtype), p) for p, b in zip(parts, begin_BLH))
-            out_BTH, new = super().forward(x_BTD[:, first:end], parts)
-            new = new if isinstance(new, tuple) else (new,)
+            if past is None:
+                out_BTH, new = super().forward(x_BTD[:, first:end], parts)
+                new = new if isinstance(new, tuple) else (new,)
+            else:
+                out_BTH, every = self.trace(x_BTD[:, first:end], parts)
+                past += [tuple(p[:, None] for p in state.parts_BLH)] * (not past) + [every]
+                new = tuple(p[:, -1] for p in every)
             if lengths_B is not None:
                 alive_B11 = (first < lengths_B)[:, None, None]
                 new = tuple(torch.where(alive_B11, n, p.to(n.dtype)) for n, p in zip(new, parts))
@@ -101,7 +122,8 @@ class CausalRecurrent(Recurrent):
         hidden_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
         keep = tuple(p.to(self.weights(0)[0].dtype) for p in parts)
         read_B = state.length_B + (T if lengths_B is None else lengths_B)
-        return hidden_BTD, dataclasses.replace(state, length_B=read_B, parts_BLH=keep)
+        kept = None if past is None else tuple(torch.cat(pieces, 1).to(keep[0].dtype) for pieces in zip(*past))
+        return hidden_BTD, dataclasses.replace(state, length_B=read_B, parts_BLH=keep, past_BTLH=kept)
 
 
 def _segments(begins_BT: Tensor, lengths_B: Tensor | None) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@
     processor.json     tokenizers, labels, …         MANIFEST.json       SHA-256 of every file but the log
     data.json          hashes and notes of the data  checkpoints/        step-000300/: the newest, to resume from;
     environment.json   machine and versions                              fork-000150/: to train further from
+    drafter.safetensors  of a language model: a table that drafts tokens for it (speculative decoding)
 
 Weights and manifest are two files and cannot be replaced in one step. So the manifest first lists the new weights as
 *pending*, then they are replaced, then it lists only them; a kill between any two steps leaves a folder that loads.
@@ -30,9 +31,9 @@ from chainrule.core.files import BINARY, is_temporary, machine_errors, temporary
 from chainrule.runs import store
 from chainrule.runs.store import MANIFEST, Entry, Manifest
 
-MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
+MODEL, DRAFTER, CONFIG, METRICS = "model.safetensors", "drafter.safetensors", "config.json", "metrics.jsonl"
 _OURS = re.compile(
-    r"config\.(yaml|json)|model\.safetensors|(processor|data|environment)\.json"
+    r"config\.(yaml|json)|(model|drafter)\.safetensors|(processor|data|environment)\.json"
     r"|metrics\.jsonl|report\.html"
 )
 _STEP = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
@@ -192,13 +193,14 @@ class RunFolder:
             }
         )
 
-    def write_model(self, tensors: dict[str, Tensor]) -> None:
+    def write_model(self, tensors: dict[str, Tensor], name: str = MODEL) -> None:
         """Replace the weights; killed at any instant, the folder holds the old ones or the new ones, verified.
 
         Args:
             tensors: weights by name.
+            name: the file; ``DRAFTER`` for the table that drafts tokens.
         """
-        self._replace({MODEL: store.tensor_bytes(tensors)})
+        self._replace({name: store.tensor_bytes(tensors)})
 
     def _replace(self, files: dict[str, bytes]) -> None:
         settled = self._settled()
@@ -225,7 +227,7 @@ class RunFolder:
         """Read the run; every file that the manifest lists is verified before any is used.
 
         Returns:
-            The content of ``config.json``, the weights, and the other JSON files by name.
+            The content of ``config.json``, the weights, and the other files by name: JSON objects, and tensors by name.
 
         Raises:
             CheckpointCorrupt: a file is damaged; the message names it.
@@ -236,10 +238,9 @@ class RunFolder:
         if config.get("format") != store.FORMAT:
             raise store.other_format(self.path / CONFIG, config.get("format"))
         tensors = store.view_tensors(self._listed(files, MODEL), self.path / MODEL)
-        others = {
-            n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG
-        }
-        return config, tensors, others
+        parsed = {".json": store.parse_json, ".safetensors": store.view_tensors}
+        others = [n for n in files if n not in (CONFIG, MODEL) and Path(n).suffix in parsed]
+        return config, tensors, {n: parsed[Path(n).suffix](files[n], self.path / n) for n in others}
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Return the content of a JSON file (``config.json``, ``data.json`` …), verified."""
@@ -415,7 +416,7 @@ class RunFolder:
 
 
 def _reading(name: str) -> Callable[[Path, Sequence[Entry]], Any]:
-    return store.map_verified if name == MODEL else store.read_verified
+    return store.map_verified if name in (MODEL, DRAFTER) else store.read_verified
 
 
 def _last_byte(descriptor: int) -> bytes:

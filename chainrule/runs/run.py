@@ -29,6 +29,8 @@ class Run(Generic[ProcessorT]):
     data: dict[str, Any]
     compute: Compute
     path: Path | None = None
+    drafter: Any = None
+    """Proposes tokens that the model verifies (`chainrule.inference.speculation`); None: there is none."""
     scheduler: Any = None
     """The thread that takes the steps of its engine, where the run is served."""
 

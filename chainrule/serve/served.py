@@ -19,7 +19,7 @@ class Served:
 
     def __init__(self, name: str, run: Run, queue: int = QUEUE):
         if isinstance(run.model, Autoregressive):
-            run.scheduler = Scheduler(run.model, run.compute, queue=queue)
+            run.scheduler = Scheduler(run.model, run.compute, queue=queue, drafter=run.drafter)
         self.name, self.run = name, run
         self.workers = WorkerPool(run.scheduler, queue=queue)
         """Threads for computations that use the whole model."""

@@ -129,6 +129,7 @@ class Settings:
         timeout: seconds that an answer may take.
         queue: requests that wait or run at once, for each run.
         log: "requests" or "errors".
+        speculate: "auto", "on" or "off".
 
     Raises:
         UserError: a value that cannot be used.
@@ -141,6 +142,7 @@ class Settings:
     timeout: float = limits.SECONDS
     queue: int = QUEUE
     log: str = "requests"
+    speculate: str = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -176,7 +178,7 @@ def serve(paths: Iterable[str], settings: Settings, machine: dict[str, Any]) -> 
             raise UserError(f"--host {settings.host}: {told}")
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
         LOG.setLevel(logging.INFO if settings.log == "requests" else logging.ERROR)
-        service = open_service(paths, queue=settings.queue, **machine)
+        service = open_service(paths, queue=settings.queue, speculate=settings.speculate, **machine)
         access = Access(frozenset({settings.host.lower(), *map(str.lower, settings.allow_host)}), settings.key)
         server = Server(application(service, access, settings.timeout))
         gc.collect()

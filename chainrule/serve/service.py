@@ -10,7 +10,7 @@ from typing import Any
 from chainrule.core import UserError
 from chainrule.experiment.plan import read_plan
 from chainrule.experiment.publish import read_board
-from chainrule.inference.scheduler import QUEUE
+from chainrule.inference.scheduler import QUEUE, drafter_of
 from chainrule.serve.claims import Measurements
 from chainrule.serve.errors import UnknownModel
 from chainrule.serve.served import Served
@@ -62,12 +62,13 @@ class Service:
                 one.scheduler.close()
 
 
-def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) -> Service:
+def open_service(paths: Iterable[str], *, queue: int = QUEUE, speculate: str = "auto", **machine: Any) -> Service:
     """Load runs, and boards with all their finished runs, the best one first.
 
     Args:
         paths: folders of runs or boards.
         queue: requests that wait or run at once, for each run.
+        speculate: "auto", "on" or "off": whether tokens are drafted for runs that have a drafter.
         machine: device, precision and threads.
 
     Raises:
@@ -83,7 +84,10 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) ->
             if places.setdefault(name, folder.resolve()) != folder.resolve():
                 raise UserError(f"{folder}: {places[name]} is called {name} too; rename one of the folders")
             if name not in served:
-                served[name] = _loaded(name, folder, queue, machine)
+                run = load(folder, **machine)
+                check_task(run.task, str(folder))
+                run.drafter = drafter_of(run, speculate)
+                served[name] = Served(name, run, queue)
         if (folder := Path(path).resolve()) and is_board(folder):
             if boards.setdefault(folder.name, folder) != folder:
                 raise UserError(f"{path}: {boards[folder.name]} is called {folder.name} too; rename one of the folders")
@@ -96,12 +100,6 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) ->
 def is_board(folder: Path) -> bool:
     """Return whether a folder is that of a comparison, which may still be running."""
     return (folder / "board.json").is_file()
-
-
-def _loaded(name: str, folder: Path, queue: int, machine: dict[str, Any]) -> Served:
-    run = load(folder, **machine)
-    check_task(run.task, str(folder))
-    return Served(name, run, queue)
 
 
 def check_task(task: str, path: str) -> None:

@@ -204,6 +204,10 @@ class Task(ABC):
         """Choose decoding settings on the validation split after training; return them as entries of ``data.json``."""
         return {}
 
+    def fit_drafter(self, model: Any, data: EncodedData) -> Any:
+        """Return what drafts tokens for a trained model, fitted on the training split; None: nothing does."""
+        return None
+
     @abstractmethod
     def evaluate(self, run: Run, part: Any) -> Evaluation:
         """Return the evaluation of a run on a split."""

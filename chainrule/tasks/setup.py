@@ -24,10 +24,12 @@ from chainrule.core import (
 )
 from chainrule.core.compute import RandomState, decide
 from chainrule.core.errors import is_out_of_memory
+from chainrule.counting.drafter import NgramDrafter
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.kernels.precision import with_int8_weights
 from chainrule.runs import RunFolder
+from chainrule.runs.folder import DRAFTER
 from chainrule.runs.run import Run
 from chainrule.tasks.base import find_task, refuse_unused
 from chainrule.tasks.progress import say
@@ -256,8 +258,12 @@ def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
     data = _described(ready)
     run = Run(task.name, model, ready.processor, config, resolved(ready), data, trainer.plan.compute, folder.path)
     if settled := task.tune_decoding(run, ready.data):
-        data |= settled
         folder.write_model(model.state_dict())
+    run.drafter = task.fit_drafter(model, ready.data)
+    if run.drafter is not None:
+        folder.write_model(run.drafter.tensors(), DRAFTER)
+        settled = {**settled, "drafter": run.drafter.described()}
+    data |= settled
     describe(folder, ready, settled)
     return run
 
@@ -349,7 +355,8 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     if precision == "int8":
         model = with_int8_weights(model, compute.threads, say)
     processor = processor_from_json(files["processor.json"])
-    return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path)
+    drafter = NgramDrafter.restored(files[DRAFTER]) if DRAFTER in files else None
+    return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path, drafter)
 
 
 def plugin_of(chosen: ModelType) -> dict[str, str] | None:

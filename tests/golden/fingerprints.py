@@ -84,8 +84,8 @@ def held_out_losses(run: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def generate(run: Any, prompts: list[str]) -> tuple[list[float], list[Any]]:
     """Log p and text of samples, greedy and beam continuations."""
-    drawn = api.generate(run, prompts, max_tokens=24, n=2, seed=3)
-    greedy = api.generate(run, prompts, max_tokens=24, temperature=0.0)
+    drawn = api.generate(run, prompts, max_tokens=24, n=2, seed=3, speculate="off")
+    greedy = api.generate(run, prompts, max_tokens=24, temperature=0.0, speculate="off")
     beams = api.generate(run, prompts, max_tokens=8, beams=4, n=2)
     found = [drawn, greedy, beams]
     return [x for f in found for x in f["nats"]], [x for f in found for x in f.get("texts") or f["written"]]

@@ -205,6 +205,9 @@ class ClonesNothing(Vector):
 
 
 class RewindsTheCountOnly(Vector):
+    def rewindable(self, n: int) -> RewindsTheCountOnly:
+        return self
+
     def rewind(self, n_B: Tensor) -> RewindsTheCountOnly:
         return dataclasses.replace(self, length_B=self.length_B - n_B)
 

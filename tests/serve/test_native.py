@@ -73,7 +73,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def service(folders: list[str]) -> Iterator[Service]:
-    opened = open_service(folders, threads=1)
+    opened = open_service(folders, threads=1, speculate="off")
     yield opened
     opened.close()
 

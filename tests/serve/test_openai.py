@@ -48,7 +48,9 @@ OTHER_TOKENS = ("words", "pieces")
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     runs = train_on_text(tmp_path_factory.mktemp("runs"))
-    opened = open_service([str(runs[name]) for name in (*MODELS, *OTHER_TOKENS)], threads=1, precision="fp32")
+    opened = open_service(
+        [str(runs[name]) for name in (*MODELS, *OTHER_TOKENS)], threads=1, precision="fp32", speculate="off"
+    )
     yield opened
     opened.close()
 

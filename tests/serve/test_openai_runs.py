@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def served(request: pytest.FixtureRequest):
     def serve(*runs: Path) -> Service:
-        service = open_service(map(str, runs), threads=1, precision="fp32")
+        service = open_service(map(str, runs), threads=1, precision="fp32", speculate="off")
         request.addfinalizer(service.close)
         return service
 

@@ -36,7 +36,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("runs")
     runs = train(folder, "text", "visits", "masks")
     chainrule.train(chainrule.text("nä né nà nü\n" * 300), "ngram", str(folder / "bytes"), budget="1steps", threads=1)
-    opened = open_service([*runs, str(folder / "bytes")], threads=1, precision="fp32")
+    opened = open_service([*runs, str(folder / "bytes")], threads=1, precision="fp32", speculate="off")
     yield opened
     opened.close()
 

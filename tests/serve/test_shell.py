@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def service(run: str) -> Iterator[Service]:
-    service = open_service([run], threads=1, precision="fp32")
+    service = open_service([run], threads=1, precision="fp32", speculate="off")
     yield service
     service.close()
 

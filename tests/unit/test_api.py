@@ -59,8 +59,9 @@ def without_speed(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_function_method_and_command_answer_alike(run: api.Run, folder: str, text: str, capsys: Any) -> None:
-    options = {"max_tokens": 9, "n": 2, "temperature": 0.7, "seed": 3}
+    options = {"max_tokens": 9, "n": 2, "temperature": 0.7, "seed": 3, "speculate": "off"}
     words = ["--prompt", "the ", "--prompt", "a", "--max-tokens", "9", "-n", "2", "--temperature", "0.7", "--seed", "3"]
+    words += ["--speculate", "off"]
     by_method = run.generate(["the ", "a"], **options)
     by_name = chainrule.generate(run=run, prompt=("the ", "a"), **options)
     by_folder = chainrule.generate(folder, ["the ", "a"], threads=1, precision="fp32", **options)

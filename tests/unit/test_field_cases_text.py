@@ -317,6 +317,21 @@ def test_half_a_surrogate_pair_is_told_with_its_line_and_can_be_skipped(
         assert sum(part["records"] for part in card["parts"].values()) == len(lines)
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [("c.jsonl", '{{"text": "x {}", "label": "{}"}}', b"[1]"), ("c.csv", "x {},{}", b"no comma")],
+)
+def test_two_defects_that_are_told_alike_are_both_counted(
+    tmp_path: Path, capsys: Any, name: str, good: str, bad: bytes
+) -> None:
+    head = [b"text,label"] if name.endswith("csv") else []
+    lines = [*head, *(good.format(k, "ab"[k % 2]).encode() for k in range(80))]
+    (tmp_path / name).write_bytes(b"\n".join([*lines[:9], bad, *lines[9:40], b"\xff" + lines[40], *lines[41:]]))
+    card = answer(capsys, "data", str(tmp_path / name), "--task", "classify", "--on-bad", "skip")
+    dropped = sum(int(note.split(": ")[1].split()[0]) for note in card["notes"] if "dropped (--on-bad" in note)
+    assert (sum(part["records"] for part in card["parts"].values()), dropped) == (79, 2)
+
+
 # --- n lines in, n lines out ------------------------------------------------------------------------------------------
 
 

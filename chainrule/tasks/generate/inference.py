@@ -15,7 +15,7 @@ from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
 from chainrule.inference.sampling import Filters
-from chainrule.inference.scheduler import engine_of
+from chainrule.inference.scheduler import drafter_of, engine_of
 from chainrule.runs.run import Run
 from chainrule.tasks.generate import explaining  # noqa: F401  (registers itself)
 from chainrule.tasks.generate.reading import encoded_all, predict, read_sequences, score, scored_items
@@ -42,6 +42,7 @@ def generate(
     must: Sequence[str] = (),
     forbid: Sequence[str] = (),
     seed: int | None = None,
+    speculate: str = "auto",
 ) -> dict[str, Any]:
     """Continue each prompt ``n`` times. A sequence depends on its prompt, the seed and its number among the ``n``
     alone.
@@ -62,11 +63,15 @@ def generate(
         must: texts that all of these contain, as the tokens that they are encoded to.
         forbid: texts that none of these contains.
         seed: seed of the noise; None: 42.
+        speculate: ``on``: the table that is kept with the run, where there is one, drafts tokens of samples, and the
+            model verifies several of them in one pass; ``off``: not; ``auto``: on, but for bf16.
 
     Returns:
         ``texts``, without the prompts (``prompts``, where ``input`` holds them); ``nats``, log p of each under the
-        model as it is; ``tokens_per_second``. Of symbols: ``sequences``, whole records as lists of symbols (or steps),
-        and ``written``, the same as `predict` and `score` read it from a file: a line each, but for formats of several.
+        model as it is; ``tokens_per_second``; where tokens may be drafted, ``draft_tokens``, how many were, and
+        ``accepted_tokens``, how many of them hold. Of symbols: ``sequences``, whole records as lists of symbols (or
+        steps), and ``written``, the same as `predict` and `score` read it from a file: a line each, but for formats of
+        several.
 
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
@@ -83,17 +88,21 @@ def generate(
     if beams is not None and n > beams >= 1:
         raise UserError(f"-n {n}: more than --beams {beams}; give at least as many beams")
     encoded = encoded_all(run, prompts, "generate")
+    told: dict[str, Any] = {}
     began = time.perf_counter()
     if beams is not None:
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
         made = _n_best(run, _made(run, encoded, options, [seed], max_tokens, stop), n)
     else:
-        handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop)
+        handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop, speculate=speculate)
         made = [(handle.tokens, handle.total) for handle in handles]
+        if drafter_of(run, speculate) is not None:
+            told["draft_tokens"] = sum(handle.drafted for handle in handles)
+            told["accepted_tokens"] = sum(handle.accepted for handle in handles)
     speed = sum(len(ids) for ids, _ in made) / max(time.perf_counter() - began, 1e-9)
     unknown = [count_unknown(run, ids) for ids in encoded]
     result = _shown_all(run, [p for p in prompts for _ in range(n)], [p for p in encoded for _ in range(n)], made)
-    told = {"prompts": None if input is None else prompts, "unknown": unknown if any(unknown) else None}
+    told |= {"prompts": None if input is None else prompts, "unknown": unknown if any(unknown) else None}
     return {**result, **told, "tokens_per_second": speed}
 
 
@@ -107,10 +116,17 @@ def _prompts(run: Run, prompt: Sequence[str], input: Any) -> list[Any]:
 
 
 def _made(
-    run: Run, prompts: list[list[int]], sampler: Sampler, seeds: list[int], max_tokens: int | None, stop: Sequence[str]
+    run: Run,
+    prompts: list[list[int]],
+    sampler: Sampler,
+    seeds: list[int],
+    max_tokens: int | None,
+    stop: Sequence[str],
+    *,
+    speculate: str = "off",
 ) -> list[Handle]:
     """A finished request of each prompt and seed."""
-    engine, rules = engine_of(run), record_rules(run, stop)
+    engine, rules = engine_of(run, speculate), {**record_rules(run, stop), "speculate": speculate != "off"}
 
     def limit(ids: list[int]) -> int | None:
         if max_tokens is not None or engine.room is None:
