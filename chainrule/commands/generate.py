@@ -55,7 +55,8 @@ class Generate(UsesRun, Sampling, Constraints):
 
     speculate: str | None = option(
         "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
-        "samples, faster); auto (default): on, but for bf16, whose rounding may change a sample",
+        "samples, faster); auto (default): on with --precision int8, where passes over several tokens are rounded as "
+        "those over one",
         choices=("auto", "on", "off"),
     )
 

@@ -37,7 +37,7 @@ class Serve(Machine):
     )
     timeout: float | None = option("seconds that an answer may take (default: 120)", metavar="S")
     speculate: str | None = option(
-        "speculative decoding of runs that have a drafter, as in generate: auto (default) is on, but for bf16",
+        "speculative decoding of runs that have a drafter, as in generate: auto (default) is on with int8",
         choices=("auto", "on", "off"),
     )
     log: str | None = option(

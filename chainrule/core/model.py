@@ -89,6 +89,11 @@ class Autoregressive(SequenceModel, ABC):
     byte_fallback: bool = True
     """Charge an unknown token 8 bits for each byte that it stands for, beside its log p (not for imported tables)."""
 
+    exact_in_blocks: bool = False
+    """A prediction is the same, to the last bit, whether its tokens are read one by one or several at once, alone or
+    beside other rows.
+    """
+
     skips_missing: bool = False
     """True: an input of infinity is a missing value, and the State moves on without it; False: values have no gaps."""
 

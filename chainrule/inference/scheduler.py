@@ -427,7 +427,7 @@ def drafter_of(run: Any, speculate: str) -> Drafter | None:
 
     Args:
         run: the run.
-        speculate: "off"; "on"; or "auto": on, but for bf16, where a pass over several tokens is rounded so differently
-            that a sample would depend on how fast the machine was.
+        speculate: "off"; "on"; or "auto": on where a pass over several tokens is rounded as passes over one are;
+            otherwise the last digits of log p, and in bf16 a sample, would depend on how fast the machine was.
     """
-    return run.drafter if speculate == "on" or (speculate == "auto" and not run.compute.bf16) else None
+    return run.drafter if speculate == "on" or (speculate == "auto" and run.model.exact_in_blocks) else None

@@ -2,8 +2,8 @@
 
 The noise of a token is a function of its seed, position and id alone, so the model's own draw at each drafted place is
 known: a draft is accepted as far as it equals these draws. The tokens are therefore those of plain decoding, with any
-filters and constraints, up to the rounding of the pass: float sums over k + 1 tokens are ordered differently from those
-over one.
+filters and constraints, up to the rounding of the pass: unless a model is ``exact_in_blocks``, float sums over k + 1
+tokens are ordered differently from those over one.
 
 How many tokens are drafted is decided before each step. A draft of k tokens is worth the tokens that it is expected to
 bring, less its cost at the present speed::

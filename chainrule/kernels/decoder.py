@@ -45,6 +45,11 @@ class PackedCache(State):
         """Number S of slots."""
         return self.values.shape[3]
 
+    def rewindable(self, n: int) -> Self:
+        if n > CHUNK:
+            raise NotRewindable(f"at most {CHUNK} tokens can be rewound, not {n}")
+        return self
+
     def rewind(self, n_B: Tensor) -> Self:
         if bool((n_B > CHUNK).any()) or bool((n_B > self.length_B - self.origin_B).any()):
             raise NotRewindable(f"at most {CHUNK} tokens, all after the last start token, can be rewound")
@@ -171,6 +176,7 @@ class PackedDecoder(Autoregressive):
     """
 
     config: TransformerLMConfig
+    exact_in_blocks = True
 
     def __init__(self, model: Decoder, precision: Precision, threads: int):
         super().__init__(model.config)

@@ -143,18 +143,18 @@ def test_a_network_is_kept_with_its_drafter_and_says_so(out):
 def test_generation_says_what_was_drafted_and_is_that_of_plain_decoding(out):
     run = chainrule.load(str(out), threads=1, precision="fp32")
     asked = {"prompt": "3 the ", "max_tokens": 120, "seed": 4, "temperature": 0.0}
-    plain, drafted = run.generate(**asked, speculate="off"), run.generate(**asked)
+    plain, drafted = run.generate(**asked), run.generate(**asked, speculate="on")
     assert drafted["texts"] == plain["texts"]
     assert drafted["nats"] == pytest.approx(plain["nats"], rel=1e-5)
     assert drafted["draft_tokens"] >= drafted["accepted_tokens"] >= 0 and "draft_tokens" not in plain
     assert "draft_tokens" not in run.generate(prompt="3", max_tokens=4, beams=2)
 
 
-def test_bf16_is_drafted_only_on_request(out):
+def test_tokens_are_drafted_unasked_only_where_a_pass_over_several_is_exact(out, monkeypatch):
     run = chainrule.load(str(out), threads=1, precision="fp32")
-    assert [drafter_of(run, how) is not None for how in ("auto", "on", "off")] == [True, True, False]
-    run.compute = Compute("cpu", True, 1)
     assert [drafter_of(run, how) is not None for how in ("auto", "on", "off")] == [False, True, False]
+    monkeypatch.setattr(type(run.model), "exact_in_blocks", True)
+    assert [drafter_of(run, how) is not None for how in ("auto", "on", "off")] == [True, True, False]
 
 
 def test_a_damaged_drafter_is_refused(out, tmp_path):
