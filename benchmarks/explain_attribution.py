@@ -184,7 +184,7 @@ def adding_scores(model: Adder, x_TD: torch.Tensor) -> dict[str, list[float]]:
     with torch.no_grad():
         without_T = model(x_TD[None]) - model(changed_TTD)
     return {
-        "integrated gradients": integrate(model, x_TD, mean_TD)[0].abs().tolist(),
+        "integrated gradients": integrate(model, x_TD, mean_TD[None])[0].abs().tolist(),
         "occlusion": without_T.abs().tolist(),
         "gradient reach": slope_TD.norm(dim=1).tolist(),
     }
