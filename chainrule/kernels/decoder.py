@@ -6,6 +6,7 @@ and everything else know it by ``forward`` and its State.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -185,7 +186,7 @@ class PackedDecoder(Autoregressive):
         self.vocab_size, self.context, self.window = model.vocab_size, model.context, model.window
         self.embedding, self.position = model.embedding, model.position
         self.groups, self.head_width = c.groups or c.heads, c.head_width or c.width // c.heads
-        self.threads = threads
+        self.threads, self._lock = threads, threading.Lock()
         self.body, self.table = self._body(model, precision), torch.zeros(CHUNK, 3, dtype=torch.int64)
         self.body.call[Call.TABLE] = self.table.data_ptr()
         self.scores = torch.zeros(0)
@@ -249,11 +250,15 @@ class PackedDecoder(Autoregressive):
         row_BT = torch.arange(B)[:, None].expand(B, T)
         read_BT = torch.arange(T) < read_B[:, None]
         table_n3 = torch.stack([row_BT[read_BT], place_BT[read_BT], origin_BT[read_BT]], 1)
-        hidden_BTD[read_BT] = self._read(hidden_BTD[read_BT], table_n3, cache)
+        with self._lock:  # all callers share the buffers
+            hidden_BTD[read_BT] = self._read(hidden_BTD[read_BT], table_n3, cache)
         last_B = (read_B - 1).clamp(min=0)
         origin_B = torch.where(read_B > 0, origin_BT[torch.arange(B), last_B], cache.origin_B)
         new = replace(cache, length_B=cache.length_B + read_B, origin_B=origin_B)
         return Projected(hidden_BTD, self.project, self.vocab_size), new
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        raise TypeError("a packed decoder cannot be copied: its programs hold addresses; pack the model again")
 
     def _read(self, x_nD: Tensor, table_n3: Tensor, cache: PackedCache) -> Tensor:
         """Run the blocks on tokens whose keys and values go to the cache, a chunk at a time."""
@@ -275,7 +280,8 @@ class PackedDecoder(Autoregressive):
         """Return logits, B x T x V."""
         pieces = []
         for x_mD in hidden_BTD.flatten(0, -2).split(CHUNK):
-            self.hidden[: len(x_mD)] = x_mD
-            self.head.run(len(x_mD))
-            pieces.append(self.logits[: len(x_mD), : self.vocab_size].clone())
+            with self._lock:
+                self.hidden[: len(x_mD)] = x_mD
+                self.head.run(len(x_mD))
+                pieces.append(self.logits[: len(x_mD), : self.vocab_size].clone())
         return torch.cat(pieces).view(*hidden_BTD.shape[:-1], self.vocab_size)

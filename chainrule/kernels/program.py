@@ -97,7 +97,7 @@ def _to_bf16(_context: Any, number: Any) -> Any:
 
 @numba.njit
 def share(count: int, thread: int, threads: int) -> tuple[int, int]:
-    """Return the first and the last but one of the units of a thread."""
+    """Return where the units of a thread begin and end."""
     return count * thread // threads, count * (thread + 1) // threads
 
 
@@ -105,7 +105,7 @@ def share(count: int, thread: int, threads: int) -> tuple[int, int]:
 def prepare(op: Any, call: Any, thread: int, threads: int) -> None:
     """Normalise the rows of x, where it is asked for, and convert them to what a product multiplies.
 
-    Fields: x; width; gain, 0: no norm; bias, 0: none; epsilon as bits of a float; kind of weights; result; its scales
+    Fields: x; width; gain, 0: no norm; bias, 0: none; epsilon in units of 1e-12; kind of weights; result; its scales
     and sums; room for a row of float32 for each thread; groups.
     """
     x, width, gain, bias, epsilon, kind, result, scales, sums, room, groups = op[1:12]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -203,6 +204,19 @@ def test_two_threads_compute_what_one_computes():
     for precision in ("int8", "bf16"):
         one, two = (PackedDecoder(model, precision, threads)(ids_BT)[0].logits() for threads in (1, 2))
         assert torch.equal(one, two)
+
+
+@needs_kernels
+def test_callers_in_several_threads_do_not_disturb_each_other():
+    from chainrule.kernels.decoder import PackedDecoder
+
+    packed = PackedDecoder(decoder(), "int8", 1)
+    rows = [torch.randint(0, 50, (1, 100)) for _ in range(8)]
+    wanted = [packed(ids_1T)[0].logits() for ids_1T in rows]
+    with torch.no_grad(), ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            got = pool.map(lambda ids_1T: packed(ids_1T)[0].logits().detach(), rows)
+            assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
 @needs_kernels
