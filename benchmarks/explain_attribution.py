@@ -114,7 +114,9 @@ def right(run: Run, one: Explained) -> bool:
 def run_of(kind: str, work: Path) -> tuple[Run, list[Explained]]:
     folder = lines_of(kind, work)
     settings = (*SCALE.transformer, "train.sequence_length=64")
-    run = trained(folder, work / f"{kind}-gpt", "gpt", settings, "--tokenizer", "char", "--unit", "lines")
+    budget = SCALE.budget_of_recall if kind == "recall" else SCALE.budget
+    flags = ("--tokenizer", "char", "--unit", "lines")
+    run = trained(folder, work / f"{kind}-gpt", "gpt", settings, *flags, budget=budget)
     return run, explained(kind, folder)
 
 

@@ -38,13 +38,11 @@ KINDS: dict[str, tuple[str, ...]] = {
 """Name in the picture -> model type, and settings."""
 
 
-def trained(data: Path, out: Path, model: str, settings: Sequence[str], *flags: str) -> Run:
+def trained(data: Path, out: Path, model: str, settings: Sequence[str], *flags: str, budget: str = SCALE.budget) -> Run:
     """Train a run by command, unless it is there, and load it in float32."""
     flags = (*flags, *(word for setting in settings for word in ("--set", setting)))
     if not (out / "MANIFEST.json").exists():
-        chainrule(
-            "train", str(data), "--model", model, "--out", str(out), "--budget", SCALE.budget, "--overwrite", *flags
-        )
+        chainrule("train", str(data), "--model", model, "--out", str(out), "--budget", budget, "--overwrite", *flags)
     return library.load(str(out), precision="fp32")
 
 

@@ -12,6 +12,7 @@ class Scale:
 
     Args:
         budget: of training each run.
+        budget_of_recall: of the run that looks a key up, which is learnt late.
         records: training records of a task.
         explained: predictions that are explained of each task.
         length: numbers of a record of adding.
@@ -23,6 +24,7 @@ class Scale:
     """
 
     budget: str
+    budget_of_recall: str
     records: int
     explained: int
     length: int
@@ -35,10 +37,10 @@ class Scale:
 
 QUICK = "--quick" in sys.argv
 SCALE = (
-    Scale("20steps", 300, 6, 12, 12, 1, 3, ("size=tiny", "model.layers=1"), ("size=tiny",))
+    Scale("20steps", "20steps", 300, 6, 12, 12, 1, 3, ("size=tiny", "model.layers=1"), ("size=tiny",))
     if QUICK
     else Scale(
-        "4min", 40_000, 100, 100, 3000, 5, 20, ("model.layers=1",),
+        "4min", "10min", 40_000, 100, 100, 3000, 5, 20, ("model.layers=1",),
         ("model.width=128", "model.layers=2", "model.heads=4", "train.batch_size=64"),
     )
 )  # fmt: skip
