@@ -9,7 +9,7 @@ from typing import Any
 from chainrule.core.digits import in_full
 from chainrule.core.errors import UserError
 from chainrule.options import Options, Result, argument, key, option, register_command
-from chainrule.tasks.groups import Constraints, Sampling, UsesRun
+from chainrule.tasks.groups import Constraints, Sampling, Speculation, UsesRun
 
 
 class GenerateResult(Result):
@@ -28,7 +28,7 @@ class GenerateResult(Result):
 
 
 @register_command("generate", GenerateResult)
-class Generate(UsesRun, Sampling, Constraints):
+class Generate(UsesRun, Sampling, Speculation, Constraints):
     """generate text, sequences of symbols, or forecasts of a series"""
 
     by_line = "input"
@@ -51,13 +51,6 @@ class Generate(UsesRun, Sampling, Constraints):
     )
     beams: int | None = option(
         "beam search for the -n most probable continuations, with N beams, instead of sampling", metavar="N"
-    )
-
-    speculate: str | None = option(
-        "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
-        "samples, faster); auto (default): on with --precision int8, where passes over several tokens are rounded as "
-        "those over one",
-        choices=("auto", "on", "off"),
     )
 
     def completed(self) -> Options:

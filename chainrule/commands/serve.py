@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import Machine
+from chainrule.tasks.groups import Machine, Speculation
 
 KEY = "CHAINRULE_API_KEY"
 """The variable of the environment that holds the key where ``--api-key`` does not."""
@@ -18,7 +18,7 @@ class ServeResult(Result):
 
 
 @register_command("serve", ServeResult, function="serve_runs")  # chainrule.serve is a package
-class Serve(Machine):
+class Serve(Machine, Speculation):
     """answer over HTTP: OpenAI's API and routes of chainrule's own"""
 
     runs: tuple[str, ...] = argument("folders of runs, or of boards with all their runs", nargs="+", metavar="RUN")
@@ -36,10 +36,6 @@ class Serve(Machine):
         "requests that wait or run at once, for each run; more are refused (default: 128)", metavar="N"
     )
     timeout: float | None = option("seconds that an answer may take (default: 120)", metavar="S")
-    speculate: str | None = option(
-        "speculative decoding of runs that have a drafter, as in generate: auto (default) is on with int8",
-        choices=("auto", "on", "off"),
-    )
     log: str | None = option(
         "lines on standard error: requests (default; never their content), or errors alone",
         choices=("requests", "errors"),

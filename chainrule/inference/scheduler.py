@@ -430,4 +430,6 @@ def drafter_of(run: Any, speculate: str) -> Drafter | None:
         speculate: "off"; "on"; or "auto": on where a pass over several tokens is rounded as passes over one are;
             otherwise the last digits of log p, and in bf16 a sample, would depend on how fast the machine was.
     """
-    return run.drafter if speculate == "on" or (speculate == "auto" and run.model.exact_in_blocks) else None
+    if run.drafter is None or speculate == "off":
+        return None
+    return run.drafter if speculate == "on" or run.model.exact_in_blocks else None

@@ -155,6 +155,17 @@ class Training(DataOptions, Machine, Seed, Overwrite):
     config: str | None = option("settings in a YAML file, such as the config.yaml of a run", metavar="FILE")
 
 
+class Speculation(Options):
+    """Options of the commands that generate step by step."""
+
+    speculate: str | None = option(
+        "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
+        "samples, faster); auto (default): on with --precision int8, where passes over several tokens are rounded as "
+        "those over one",
+        choices=("auto", "on", "off"),
+    )
+
+
 class UsesRun(Machine):
     """Options of the commands that take a run. By default, a function of the run's task answers."""
 
