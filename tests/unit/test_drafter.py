@@ -21,6 +21,7 @@ from chainrule.inference.requests import Request
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import drafter_of
 from chainrule.inference.speculation import Pace, Speculation
+from chainrule.kernels.selftest import why_not
 from chainrule.runs.folder import DRAFTER
 from chainrule.tasks.generate.task import Generate
 
@@ -155,6 +156,20 @@ def test_tokens_are_drafted_unasked_only_where_a_pass_over_several_is_exact(out,
     assert [drafter_of(run, how) is not None for how in ("auto", "on", "off")] == [False, True, False]
     monkeypatch.setattr(type(run.model), "exact_in_blocks", True)
     assert [drafter_of(run, how) is not None for how in ("auto", "on", "off")] == [True, True, False]
+
+
+@pytest.mark.skipif(why_not() is not None, reason=f"compiled kernels: {why_not()}")
+def test_with_int8_weights_drafts_change_no_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pace, "open", property(lambda _: True))  # whatever it costs
+    monkeypatch.setattr(Pace, "choose", lambda _, chances_RK: min(4, len(chances_RK[0])))
+    monkeypatch.setattr(Pace, "record", lambda *_: 0)
+    small = {"model.width": 32, "model.heads": 2, "model.layers": 2, "model.context": 64}
+    run = chainrule.load(str(train(tmp_path, "gpt", budget="60steps", set=small)), threads=1, precision="int8")
+    for temperature in (0.0, 1.0):
+        asked = {"prompt": ["3 the ", "5"], "max_tokens": 150, "seed": 4, "temperature": temperature}
+        plain, drafted = run.generate(**asked, speculate="off"), run.generate(**asked)
+        assert (drafted["texts"], drafted["nats"]) == (plain["texts"], plain["nats"])
+        assert drafted["accepted_tokens"] > 0 and "draft_tokens" not in plain
 
 
 def test_a_damaged_drafter_is_refused(out, tmp_path):
