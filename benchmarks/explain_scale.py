@@ -40,7 +40,7 @@ SCALE = (
     Scale("20steps", "20steps", 300, 6, 12, 12, 1, 3, ("size=tiny", "model.layers=1"), ("size=tiny",))
     if QUICK
     else Scale(
-        "4min", "10min", 40_000, 100, 100, 3000, 5, 20, ("model.layers=1",),
+        "4min", "6000steps", 40_000, 100, 100, 3000, 5, 20, ("model.layers=1",),
         ("model.width=128", "model.layers=2", "model.heads=4", "train.batch_size=64"),
     )
 )  # fmt: skip
