@@ -23,10 +23,7 @@ def with_int8_weights(model: SequenceModel, threads: int, tell: Callable[[str], 
         UserError: models of this type are not used in int8.
     """
     if not isinstance(model, Decoder) or type(model).forward is not Decoder.forward:
-        raise UserError(
-            f"--precision int8 is for Transformer decoders (gpt), and this run is a {type(model).__name__}: use fp32 "
-            "or bf16"
-        )
+        raise UserError("--precision int8 is for Transformer decoders (gpt): use fp32 or bf16")
     why = no_kernel(model) or why_not()
     if why is not None:
         tell(f"note: int8 weights are computed with in torch, which is not faster than fp32: {why}")

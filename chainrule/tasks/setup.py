@@ -353,7 +353,10 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     compute = decide(device, precision, threads, prefers_bf16=settings["train"].get("bf16", False))
     model.to(compute.device).eval()
     if precision == "int8":
-        model = with_int8_weights(model, compute.threads, say)
+        try:
+            model = with_int8_weights(model, compute.threads, say)
+        except UserError as error:
+            raise UserError(f"{path}: a run of {chosen.name}; {error}") from None
     processor = processor_from_json(files["processor.json"])
     drafter = NgramDrafter.restored(files[DRAFTER]) if DRAFTER in files else None
     return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path, drafter)
