@@ -28,6 +28,14 @@ CLOSE = {"int8": 2e-2, "bf16": 5e-3}
 """Largest difference of the logits of a small decoder from torch's, as a share of their spread."""
 
 
+def missing_instructions() -> str | None:
+    """Return which instructions of the kernels this processor lacks; None: it has all."""
+    for name, has in (("VNNI", torch.cpu._is_vnni_supported), ("BF16", torch.cpu._is_avx512_bf16_supported)):
+        if not has():
+            return f"this processor has no AVX512-{name}"
+    return None
+
+
 @functools.cache
 def why_not() -> str | None:
     """Return why compiled kernels may not be used here; None: they may. The first call on a machine compiles them.
@@ -37,9 +45,8 @@ def why_not() -> str | None:
     """
     if os.environ.get("CHAINRULE_KERNELS") == "off":
         return "CHAINRULE_KERNELS=off"
-    for name, has in (("VNNI", torch.cpu._is_vnni_supported), ("BF16", torch.cpu._is_avx512_bf16_supported)):
-        if not has():
-            return f"this processor has no AVX512-{name}"
+    if (missing := missing_instructions()) is not None:
+        return missing
     file = cache_folder() / FOUND
     if not file.exists():
         with phase("compiling kernels, once"):

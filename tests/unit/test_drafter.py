@@ -21,7 +21,7 @@ from chainrule.inference.requests import Request
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import drafter_of
 from chainrule.inference.speculation import Pace, Speculation
-from chainrule.kernels.selftest import why_not
+from chainrule.kernels.selftest import missing_instructions
 from chainrule.runs.folder import DRAFTER
 from chainrule.tasks.generate.task import Generate
 
@@ -158,7 +158,7 @@ def test_tokens_are_drafted_unasked_only_where_a_pass_over_several_is_exact(out,
     assert [drafter_of(run, how) is not None for how in ("auto", "on", "off")] == [True, True, False]
 
 
-@pytest.mark.skipif(why_not() is not None, reason=f"compiled kernels: {why_not()}")
+@pytest.mark.skipif(missing_instructions() is not None, reason=f"compiled kernels: {missing_instructions()}")
 def test_with_int8_weights_drafts_change_no_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(Pace, "open", property(lambda _: True))  # whatever it costs
     monkeypatch.setattr(Pace, "choose", lambda _, chances_RK: min(4, len(chances_RK[0])))

@@ -18,8 +18,8 @@ from chainrule.kernels.precision import no_kernel, with_int8_weights
 from chainrule.kernels.rounding import round_weights
 from chainrule.laws import LAWS, Subject
 
-WHY_NOT = selftest.why_not()
-needs_kernels = pytest.mark.skipif(WHY_NOT is not None, reason=f"compiled kernels: {WHY_NOT}")
+MISSING = selftest.missing_instructions()
+needs_kernels = pytest.mark.skipif(MISSING is not None, reason=f"compiled kernels: {MISSING}")
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +109,11 @@ def test_activation_functions_equal_those_of_torch(activation):
     kernel = getattr(elementwise, activation)
     numba.njit(lambda address, vectors: kernel(address, vectors))(x.data_ptr(), len(x) // 16)
     torch.testing.assert_close(x.double(), wanted, atol=2e-6, rtol=2e-6)
+
+
+@needs_kernels
+def test_the_self_test_passes_on_a_processor_that_has_the_instructions():
+    assert selftest.why_not() is None
 
 
 @needs_kernels
