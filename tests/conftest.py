@@ -37,6 +37,17 @@ def quick() -> Iterator[None]:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def disk_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """fsync waits: a process can be killed within it."""
     monkeypatch.setattr(os, "fsync", FSYNC)

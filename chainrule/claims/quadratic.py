@@ -81,7 +81,7 @@ class Growth:
 
     @property
     def time_exponents(self) -> list[float]:
-        """Those of all measurements, in rising order."""
+        """The exponent of the time of each measurement, in rising order."""
         return sorted(exponent(self.lengths, seconds) for seconds in self.times)
 
     @property

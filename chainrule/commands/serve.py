@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import Machine, Speculation
+from chainrule.tasks.groups import USED_PRECISIONS, Machine, Speculation
 
 KEY = "CHAINRULE_API_KEY"
 """The variable of the environment that holds the key where ``--api-key`` does not."""
@@ -43,7 +43,7 @@ class Serve(Machine, Speculation):
     precision: str | None = option(
         "number format (default: fp32; in bf16 the last bits of an answer depend on what else is asked; int8: weights "
         "of 8 bits, to generate faster (gpt))",
-        choices=("auto", "fp32", "bf16", "int8"),
+        choices=USED_PRECISIONS,
         group="machine",
     )
 

@@ -103,7 +103,8 @@ def decide(
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: one of ``PRECISIONS``; int8 is a format of weights, what is computed with them is float32.
+        precision: one of ``PRECISIONS``; int8 is a format of the weights of a trained model (``kernels``); all else is
+            computed in float32.
         threads: CPU threads; None: OMP_NUM_THREADS, else all processors that this process may use.
         prefers_bf16: the model type was measured to be faster in bf16 where the hardware has it.
 

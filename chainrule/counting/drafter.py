@@ -1,8 +1,8 @@
 """Drafts for speculative decoding: the most frequent continuations of the last tokens, looked up in a table.
 
-A language model that reads k drafted tokens in one pass decodes several tokens at the cost of little more than one
-(Leviathan et al. 2023, "Fast inference from transformers via speculative decoding"). Here an n-gram drafts. Its table
-holds one row for each context of at most n - 1 tokens that the training text has often enough::
+A language model reads k drafted tokens in one pass faster than one after another, and keeps those that it would have
+drawn itself (Leviathan et al. 2023, "Fast inference from transformers via speculative decoding"). Here an n-gram
+drafts. Its table holds one row for each context of at most n - 1 tokens that the training text has often enough::
 
     context      best    share    following
     (empty)      " "     0.15     " "

@@ -24,8 +24,6 @@ from chainrule.kernels.threads import start
 from chainrule.nn.decoder import Decoder
 from chainrule.nn.transformer_config import TransformerLMConfig
 
-Precision = str
-"""``int8`` or ``bf16``."""
 CHUNK = 64
 """Tokens that a program reads at most; so many can be rewound."""
 
@@ -84,12 +82,12 @@ class Program:
     """A list of operations, and the buffers that they work on.
 
     Args:
-        precision: number format of the weights.
+        precision: number format of the weights, ``int8`` or ``bf16``.
         widest: largest width of a vector that is multiplied.
         threads: number of threads.
     """
 
-    def __init__(self, precision: Precision, widest: int, threads: int):
+    def __init__(self, precision: str, widest: int, threads: int):
         self.precision, self.threads = precision, threads
         self.rows: list[list[int]] = []
         self.kept: list[Tensor] = []
@@ -172,14 +170,14 @@ class PackedDecoder(Autoregressive):
 
     Args:
         model: the decoder whose weights are packed; its embeddings are used as they are.
-        precision: number format of the weights.
+        precision: number format of the weights, ``int8`` or ``bf16``.
         threads: number of threads.
     """
 
     config: TransformerLMConfig
     exact_in_blocks = True
 
-    def __init__(self, model: Decoder, precision: Precision, threads: int):
+    def __init__(self, model: Decoder, precision: str, threads: int):
         super().__init__(model.config)
         self.parameters_of_model = model.parameters_count
         c = self.config = model.config
@@ -203,7 +201,7 @@ class PackedDecoder(Autoregressive):
         """Number of parameters of the model whose weights are packed."""
         return self.parameters_of_model
 
-    def _body(self, model: Decoder, precision: Precision) -> Program:
+    def _body(self, model: Decoder, precision: str) -> Program:
         c, H, G, K = model.config, model.config.heads, self.groups, self.head_width
         inner = c.expansion * c.width
         program = Program(precision, max(inner, H * K, c.width), self.threads)

@@ -26,7 +26,7 @@ def with_int8_weights(model: SequenceModel, threads: int, tell: Callable[[str], 
         raise UserError("--precision int8 is for Transformer decoders (gpt): use fp32 or bf16")
     why = no_kernel(model) or why_not()
     if why is not None:
-        tell(f"note: int8 weights are computed with in torch, which is not faster than fp32: {why}")
+        tell(f"note: --precision int8 runs in plain torch here, no faster than fp32: {why}")
         return round_weights(model)
     from chainrule.kernels.decoder import PackedDecoder
 

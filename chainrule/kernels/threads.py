@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
@@ -21,8 +20,6 @@ from chainrule.kernels.vectors import LONG, instruction
 
 SPINS = 20_000
 """Turns of waiting before a thread gives its processor away."""
-Start = Callable[[Any, int, int], None]
-"""(compiled C function, address of its argument, threads): calls it in a team and returns when all have ended."""
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 

@@ -13,6 +13,11 @@ from chainrule.options import Options, argument, option
 FILE_NAME = re.compile(r"\S+\.(txt|csv|tsv|jsonl|conllu|png|jpe?g|webp|bmp|gif|tiff?)(\.gz)?", re.IGNORECASE)
 """One word that ends in the suffix of a file, and so is hardly meant as a text."""
 
+PRECISIONS = ("auto", "fp32", "bf16")
+"""Number formats that a run is trained in."""
+USED_PRECISIONS = (*PRECISIONS, "int8")
+"""Those that a trained run is used in."""
+
 
 class Columns(Options):
     columns: str | None = option(
@@ -116,7 +121,7 @@ class Machine(Plugin):
     device: str | None = option("where to compute: auto (default), cpu or cuda", group="machine")
     precision: str | None = option(
         "number format; auto (default): bf16 where the processor is faster with it, else fp32",
-        choices=("auto", "fp32", "bf16"),
+        choices=PRECISIONS,
         group="machine",
     )
     threads: int | None = option("processor threads (default: all)", metavar="N", group="machine")
@@ -173,7 +178,7 @@ class UsesRun(Machine):
     precision: str | None = option(
         "number format; int8: weights of 8 bits, to generate faster (gpt); auto (default): bf16 where the processor is "
         "faster with it, else fp32",
-        choices=("auto", "fp32", "bf16", "int8"),
+        choices=USED_PRECISIONS,
         group="machine",
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.pages import Site, Visits, browser_program
+from tests.browser.pages import Site, Visits, browser_program, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -36,9 +36,6 @@ LARGER: dict[str, dict[str, Any]] = {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     pytest.importorskip("fastapi")
     import chainrule
-    from chainrule.serve.app import application
-    from chainrule.serve.service import open_service
-    from tests.serve.shell import served
 
     folder = tmp_path_factory.mktemp("browser")
     (folder / "text.txt").write_text(PLAY.read_text(encoding="utf-8") if SHOWN else TEXT)
@@ -48,12 +45,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         given = {"set": {"size": "tiny", **settings, **(LARGER.get(name, {}) if SHOWN else {})}, "tokenizer": "char"}
         chainrule.train(str(folder / "text.txt"), name, folders[name], **given, **common)
     chainrule.train(PAIRS, "transformer", folders["pairs"], task="translate", set={"size": "tiny"}, **common)
-    service = open_service(folders.values(), threads=1)
-    try:
-        with served(application(service)) as port:
-            yield Site(f"http://127.0.0.1:{port}", folders)
-    finally:
-        service.close()
+    with serving(folders) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -40,6 +42,25 @@ class Site:
     def link(self, tab: str = "inspect", lang: str = "en", **state: Any) -> str:
         """Return the address of a tab: ``state`` is what was chosen, lists for what may occur several times."""
         return f"{self.address}/?lang={lang}#{urlencode({'tab': tab, **state}, doseq=True)}"
+
+
+@contextmanager
+def serving(folders: dict[str, str]) -> Iterator[Site]:
+    """Serve runs while a ``with`` block lasts.
+
+    Args:
+        folders: folders of the runs by name.
+    """
+    from chainrule.serve.app import application
+    from chainrule.serve.service import open_service
+    from tests.serve.shell import served
+
+    service = open_service(folders.values(), threads=1)
+    try:
+        with served(application(service)) as port:
+            yield Site(f"http://127.0.0.1:{port}", folders)
+    finally:
+        service.close()
 
 
 class Visits:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import chainrule
-from tests.browser.pages import PHONE, Site, Visits, barriers, browser_program, settled, sideways, until
+from tests.browser.pages import PHONE, Site, Visits, barriers, browser_program, serving, settled, sideways, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -41,10 +41,6 @@ def write_images(folder: Path) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server over a run that draws, and one that labels images."""
     pytest.importorskip("fastapi")
-    from chainrule.serve.app import application
-    from chainrule.serve.service import open_service
-    from tests.serve.shell import served
-
     folder = tmp_path_factory.mktemp("images")
     write_images(folder)
     folders = {name: str(folder / name) for name in ("painter", "squares", "codes")}
@@ -53,12 +49,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     chainrule.train(str(folder / "squares.npz"), "vq", folders["codes"], task="codes", **tiny)
     given = {"task": "draw", "tokenizer": "word", "pretrained": folders.pop("codes"), **tiny}
     chainrule.train(str(folder / "captions"), "dalle", folders["painter"], **given)
-    service = open_service(folders.values(), threads=1)
-    try:
-        with served(application(service)) as port:
-            yield Site(f"http://127.0.0.1:{port}", folders)
-    finally:
-        service.close()
+    with serving(folders) as found:
+        yield found
 
 
 def drawn(page: Page, many: int) -> list[np.ndarray]:

@@ -34,12 +34,7 @@ from chainrule.models.ngram import Counts, Markov, MarkovConfig, Ngram, NgramCon
 SMOOTHINGS = ["add_k", "witten_bell", "kneser_ney"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def added(parts: list[Counts]) -> Counts:

@@ -27,12 +27,7 @@ V, END = 7, 4
 NAMES = [f.name for f in model_types("generate")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 _built: dict[tuple[str, int], Autoregressive] = {}

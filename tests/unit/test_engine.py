@@ -28,12 +28,7 @@ V = 11
 NAMES = [found.name for found in model_types("generate")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name: str, **settings) -> Autoregressive:

@@ -24,12 +24,7 @@ NETWORKS = ("gpt", "lstm", "gru", "rnn")
 FILTERS = (Filters(temperature=0), Filters(), Filters(0.8, top_k=5), Filters(1.3, top_p=0.7), Filters(min_p=0.2))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name: str, vocab_size: int = V, **settings) -> Autoregressive:
