@@ -126,7 +126,7 @@ def load(
     Args:
         path: the folder of a run; ``board/best`` for the winner of a comparison.
         device: auto, cpu or cuda.
-        precision: auto, fp32, bf16 or int8.
+        precision: auto, fp32, bf16, int8 or int4.
         threads: processor threads; None: all.
         plugin: a file, or a folder with ``__init__.py``, that registers the model type or the task, if it is your own.
 

@@ -26,7 +26,7 @@ class Runs:
     """
 
     def __init__(self, runs: Mapping[str, Run], use: Callable[[str], object] = lambda name: None):
-        self._runs, self._use, self._used = dict(runs), use, set[str]()
+        self._runs, self._use, self._used = {name: run.inspected for name, run in runs.items()}, use, set[str]()
 
     def named(self, run: Run) -> str:
         """Return the name under which a run is loaded, as the address of a page needs it."""

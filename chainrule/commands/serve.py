@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from chainrule.core.precisions import USED
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import USED_PRECISIONS, Machine, Speculation
+from chainrule.tasks.groups import Machine, Speculation
 
 KEY = "CHAINRULE_API_KEY"
 """The variable of the environment that holds the key where ``--api-key`` does not."""
@@ -41,9 +42,9 @@ class Serve(Machine, Speculation):
         choices=("requests", "errors"),
     )
     precision: str | None = option(
-        "number format (default: fp32; in bf16 the last bits of an answer depend on what else is asked; int8: weights "
-        "of 8 bits, to generate faster (gpt))",
-        choices=USED_PRECISIONS,
+        "number format (default: fp32; in bf16 the last bits of an answer may depend on what else is asked; int8, "
+        "int4: weights of 8 or 4 bits, to generate faster (gpt))",
+        choices=USED,
         group="machine",
     )
 

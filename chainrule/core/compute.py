@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core.errors import UserError
-
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
-"""Number formats that a trained model is used in; all but int8 are those of training too."""
+from chainrule.core.precisions import ROUNDED, USED
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,7 @@ def decide(
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: one of ``PRECISIONS``; int8 is a format of the weights of a trained model (``kernels``); all else is
-            computed in float32.
+        precision: one of ``precisions.USED``.
         threads: CPU threads; None: OMP_NUM_THREADS, else all processors that this process may use.
         prefers_bf16: the model type was measured to be faster in bf16 where the hardware has it.
 
@@ -114,15 +111,15 @@ def decide(
     Raises:
         UserError: the machine does not offer it.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: allowed are {', '.join(PRECISIONS)}")
+    if precision not in USED:
+        raise UserError(f"--precision {precision}: allowed are {', '.join(USED)}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = device.split(":")[0]
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
         raise UserError(f"--device {device}: this machine offers {'cpu, cuda' if torch.cuda.is_available() else 'cpu'}")
-    if precision == "int8" and kind != "cpu":
-        raise UserError(f"--precision int8 computes on the CPU, not on {device}: add --device cpu")
+    if precision in ROUNDED and kind != "cpu":
+        raise UserError(f"--precision {precision} computes on the CPU, not on {device}: add --device cpu")
     hardware = kind == "cuda" or cpu_has_bf16()
     bf16 = precision == "bf16" or (precision == "auto" and prefers_bf16 and hardware)
     if threads is not None and threads < 1:

@@ -60,6 +60,11 @@ class SequenceModel(nn.Module):
         """Number of learnt values: weights, or the entries of the tables of a counting model."""
         return sum(p.numel() for p in self.parameters())
 
+    @property
+    def inspected(self) -> SequenceModel:
+        """The model that inner values and gradients are read from: itself, unless its steps are compiled."""
+        return self
+
 
 class Autoregressive(SequenceModel, ABC):
     """A model that predicts the next token: p(x_t | x_<t)."""
@@ -90,9 +95,7 @@ class Autoregressive(SequenceModel, ABC):
     """Charge an unknown token 8 bits for each byte that it stands for, beside its log p (not for imported tables)."""
 
     exact_in_blocks: bool = False
-    """A prediction is the same, to the last bit, whether its tokens are read one by one or several at once, alone or
-    beside other rows.
-    """
+    """Predictions are the same, to the last bit, from tokens one by one or in blocks, alone or beside other rows."""
 
     skips_missing: bool = False
     """True: an input of infinity is a missing value, and the State moves on without it; False: values have no gaps."""

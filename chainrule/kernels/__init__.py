@@ -1,11 +1,11 @@
 """Kernels that are compiled on the user's machine, by numba, with the vector instructions of its processor.
 
 Nothing depends on them: each has an equivalent in plain torch, which is its oracle, and which is used where they cannot
-be (``selftest``). The rest of the package calls ``precision.with_int8_weights``.
+be (``selftest``). The rest of the package calls ``precision.with_weights_in``.
 
     vectors       the instructions: what numba's own loops do not reach
-    packing       the layouts of matrices, and rounding to int8, in torch
-    matmul        few vectors times a large matrix of int8 or bf16
+    packing       the layouts of matrices, and rounding to int8 and int4, in torch
+    matmul        few vectors times a large matrix of int8, int4 or bf16
     attention     one query over a cache
     elementwise   activation functions, and conversion to int8 and bf16
     threads       teams of torch's OpenMP pool, and a barrier

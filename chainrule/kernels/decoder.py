@@ -1,4 +1,4 @@
-"""A Transformer decoder whose steps are compiled: the weights of a ``Decoder`` in int8 or bf16, run by a program.
+"""A Transformer decoder whose steps are compiled: the weights of a ``Decoder`` in int8, int4 or bf16, run by a program.
 
 It predicts what the module predicts, up to the rounding of its number format, and is used like it: the engine, scoring
 and everything else know it by ``forward`` and its State.
@@ -6,6 +6,7 @@ and everything else know it by ``forward`` and its State.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Autoregressive, NotRewindable, Prediction, Projected, State
+from chainrule.core import Autoregressive, Categorical, NotRewindable, Prediction, Projected, State
 from chainrule.kernels.elementwise import ACTIVATIONS
-from chainrule.kernels.packing import BLOCK, GROUP, pack_bf16, pack_int8
-from chainrule.kernels.program import BF16, FIELDS, INT8, Call, Kind, run
+from chainrule.kernels.packing import BLOCK, GROUP, SHARING, pack
+from chainrule.kernels.program import FIELDS, FORMATS, Call, Kind, run
+from chainrule.kernels.rounding import round_weights
 from chainrule.kernels.threads import start
-from chainrule.nn.decoder import Decoder
+from chainrule.nn.decoder import STEP, Decoder
 from chainrule.nn.transformer_config import TransformerLMConfig
 
 CHUNK = 64
@@ -82,7 +84,7 @@ class Program:
     """A list of operations, and the buffers that they work on.
 
     Args:
-        precision: number format of the weights, ``int8`` or ``bf16``.
+        precision: format of the weights, ``int8``, ``int4`` or ``bf16``.
         widest: largest width of a vector that is multiplied.
         threads: number of threads.
     """
@@ -91,10 +93,16 @@ class Program:
         self.precision, self.threads = precision, threads
         self.rows: list[list[int]] = []
         self.kept: list[Tensor] = []
-        groups = -(-widest // GROUP)
-        self.low = self.buffer(CHUNK, groups * GROUP, dtype=torch.int16)
+        columns = -(-widest // GROUP) * GROUP
+        groups = columns // self.sharing
+        self.low = self.buffer(CHUNK, columns, dtype=torch.int16)
         self.low_scales, self.low_sums = self.buffer(CHUNK, groups), self.buffer(CHUNK, groups, dtype=torch.int32)
-        self.room = self.buffer(threads, groups * GROUP)
+        self.room = self.buffer(threads, columns)
+
+    @property
+    def sharing(self) -> int:
+        """Neighbours that are counted as a group."""
+        return SHARING.get(self.precision, GROUP)
 
     def buffer(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return memory that lives as long as the program."""
@@ -133,23 +141,21 @@ class Program:
         weight_NK = torch.cat(matrices)
         biases: list[Tensor] = [m.bias for m in maps if isinstance(m, nn.Linear) and m.bias is not None]
         N, K = weight_NK.shape
-        blocks, groups = -(-N // BLOCK), -(-K // GROUP)
+        columns, kind = -(-K // GROUP) * GROUP, FORMATS.index(self.precision)
+        groups = columns // self.sharing
         gain = bias = None
         if norm is not None:
             gain = self.keep(norm.weight.detach().float())
             bias = None if norm.bias is None else self.keep(norm.bias.detach().float())
-        kind, scales = (INT8 if self.precision == "int8" else BF16), None
         self.add(
             Kind.PREPARE, x, K, gain, bias, round((norm.eps if norm else 0) * 1e12), kind, self.low, self.low_scales,
-            self.low_sums, self.room, groups,
+            self.low_sums, self.room, groups, columns,
         )  # fmt: skip
-        if self.precision == "int8":
-            weights, scales = map(self.keep, pack_int8(weight_NK))
-        else:
-            weights = self.keep(pack_bf16(weight_NK))
+        weights, scales = pack(weight_NK, self.precision)
+        self.kept += [weights] if scales is None else [weights, scales]
         added = self.keep(F.pad(torch.cat(biases).detach().float(), (0, -N % BLOCK))) if biases else None
         self.add(
-            Kind.MULTIPLY, kind, weights, scales, blocks, groups, self.low, self.low_scales, self.low_sums, y,
+            Kind.MULTIPLY, kind, weights, scales, -(-N // BLOCK), groups, self.low, self.low_scales, self.low_sums, y,
             y.shape[1], added, ACTIVATIONS.index(activation), residual,
         )  # fmt: skip
 
@@ -157,10 +163,17 @@ class Program:
         """Make the list of operations that is run."""
         self.operations = torch.tensor(self.rows, dtype=torch.int64)
         self.call = np.zeros(16, np.int64)
-        self.call[Call.PROGRAM], self.call[Call.OPERATIONS] = self.operations.data_ptr(), len(self.rows)
 
-    def run(self, tokens: int) -> None:
-        """Run all operations on the first ``tokens`` rows of the buffers."""
+    def run(self, tokens: int, first: int = 0, last: int | None = None) -> None:
+        """Run operations on the first ``tokens`` rows of the buffers.
+
+        Args:
+            tokens: number of rows.
+            first: number of the first operation.
+            last: number of the one behind the last; None: all that follow.
+        """
+        many = (len(self.rows) if last is None else last) - first
+        self.call[Call.PROGRAM], self.call[Call.OPERATIONS] = self.operations[first:].data_ptr(), many
         self.call[Call.COUNTER], self.call[Call.TOKENS] = 0, tokens
         start(run, self.call.ctypes.data, self.threads)
 
@@ -170,7 +183,7 @@ class PackedDecoder(Autoregressive):
 
     Args:
         model: the decoder whose weights are packed; its embeddings are used as they are.
-        precision: number format of the weights, ``int8`` or ``bf16``.
+        precision: format of the weights, ``int8``, ``int4`` or ``bf16``.
         threads: number of threads.
     """
 
@@ -179,36 +192,41 @@ class PackedDecoder(Autoregressive):
 
     def __init__(self, model: Decoder, precision: str, threads: int):
         super().__init__(model.config)
-        self.parameters_of_model = model.parameters_count
+        self._model, self.precision = [model], precision  # in a list: not a part whose weights count
         c = self.config = model.config
         self.vocab_size, self.context, self.window = model.vocab_size, model.context, model.window
         self.embedding, self.position = model.embedding, model.position
         self.groups, self.head_width = c.groups or c.heads, c.head_width or c.width // c.heads
         self.threads, self._lock = threads, threading.Lock()
-        self.body, self.table = self._body(model, precision), torch.zeros(CHUNK, 3, dtype=torch.int64)
-        self.body.call[Call.TABLE] = self.table.data_ptr()
-        self.scores = torch.zeros(0)
-        self.head = Program(precision, c.width, threads)
-        self.hidden = self.head.buffer(CHUNK, c.width)
-        self.logits = self.head.buffer(CHUNK, -(-self.vocab_size // BLOCK) * BLOCK)
+        self.program = Program(precision, max(c.expansion * c.width, c.heads * self.head_width, c.width), threads)
+        self.x, self.table = self.program.buffer(CHUNK, c.width), torch.zeros(CHUNK, 3, dtype=torch.int64)
+        self._add_blocks(model)
+        self.body = len(self.program.rows)
+        """Operations before those of the head."""
+        self.logits = self.program.buffer(CHUNK, -(-self.vocab_size // BLOCK) * BLOCK)
         weight = model.embedding.weight[: self.vocab_size] if model.head is None else model.head.weight
         assert isinstance(model.norm, nn.LayerNorm)
-        self.head.linear([weight], self.hidden, self.logits, norm=model.norm)
-        self.head.finish()
+        self.program.linear([weight], self.x, self.logits, norm=model.norm)
+        self.program.finish()
+        self.program.call[Call.TABLE] = self.table.data_ptr()
+        self.scores = torch.zeros(0)
 
     @property
     def parameters_count(self) -> int:
         """Number of parameters of the model whose weights are packed."""
-        return self.parameters_of_model
+        return self._model[0].parameters_count
 
-    def _body(self, model: Decoder, precision: str) -> Program:
-        c, H, G, K = model.config, model.config.heads, self.groups, self.head_width
-        inner = c.expansion * c.width
-        program = Program(precision, max(inner, H * K, c.width), self.threads)
-        self.x, y = program.buffer(CHUNK, c.width), program.buffer(CHUNK, c.width)
+    @functools.cached_property
+    def inspected(self) -> Decoder:
+        """A decoder in torch with the same weights, rounded as the packed ones are."""
+        model = self._model[0]
+        return model if self.precision == "bf16" else round_weights(model, self.precision)
+
+    def _add_blocks(self, model: Decoder) -> None:
+        c, H, G, K, program = model.config, model.config.heads, self.groups, self.head_width, self.program
+        y, wide = program.buffer(CHUNK, c.width), program.buffer(CHUNK, -(-c.expansion * c.width // BLOCK) * BLOCK)
         parts, queries = program.buffer(CHUNK, (H + 2 * G) * K), program.buffer(CHUNK, H * K, dtype=torch.int16)
-        mixed, wide = program.buffer(CHUNK, H * K), program.buffer(CHUNK, -(-inner // BLOCK) * BLOCK)
-        rotary = None
+        mixed, rotary = program.buffer(CHUNK, H * K), None
         if c.positions == "rotary":
             rotary = program.buffer(CHUNK, K)
             rates = program.keep(1e4 ** (-2 * torch.arange(K // 2, dtype=torch.float64) / K))
@@ -223,8 +241,6 @@ class PackedDecoder(Autoregressive):
             norm = block.norm_feed_forward
             program.linear([feed_forward.inner], self.x, wide, norm=norm, activation=c.activation)
             program.linear([feed_forward.out], wide, y, residual=self.x)
-        program.finish()
-        return program
 
     def initial_state(self, batch: int, capacity: int | None = None) -> PackedCache:
         c, G, K = self.config, self.groups, self.head_width
@@ -239,38 +255,63 @@ class PackedDecoder(Autoregressive):
         B, T = inputs_BT.shape
         cache = state if isinstance(state, PackedCache) else self.initial_state(B, T)
         cache = cache.room(T, self.config.context)
-        place_BT = cache.length_B[:, None] + torch.arange(T)
-        began_BT = torch.where(inputs_BT == self.start_id, place_BT, -1)
-        began_BT[:, 0] = torch.maximum(began_BT[:, 0], cache.origin_B)
-        origin_BT = began_BT.cummax(1).values.clamp(min=0)
-        hidden_BTD = self.position.add(self.embedding(inputs_BT), place_BT - origin_BT).detach().float().clone()
+        if lengths_B is None and B * T <= CHUNK and T <= STEP:
+            return self._step(inputs_BT, cache)
+        place_BT, origin_BT = self._places(inputs_BT, cache)
+        hidden_BTD = self._embedded(inputs_BT, place_BT - origin_BT).clone()
         read_B = torch.full((B,), T) if lengths_B is None else lengths_B
         row_BT = torch.arange(B)[:, None].expand(B, T)
         read_BT = torch.arange(T) < read_B[:, None]
         table_n3 = torch.stack([row_BT[read_BT], place_BT[read_BT], origin_BT[read_BT]], 1)
         with self._lock:  # all callers share the buffers
-            hidden_BTD[read_BT] = self._read(hidden_BTD[read_BT], table_n3, cache)
+            self._bind(cache)
+            hidden_BTD[read_BT] = self._read(hidden_BTD[read_BT], table_n3)
         last_B = (read_B - 1).clamp(min=0)
         origin_B = torch.where(read_B > 0, origin_BT[torch.arange(B), last_B], cache.origin_B)
         new = replace(cache, length_B=cache.length_B + read_B, origin_B=origin_B)
         return Projected(hidden_BTD, self.project, self.vocab_size), new
 
+    def _step(self, inputs_BT: Tensor, cache: PackedCache) -> tuple[Prediction, PackedCache]:
+        """Read few tokens, and compute their logits in the same run of the program."""
+        (B, T), V = inputs_BT.shape, self.vocab_size
+        place_BT, origin_BT = self._places(inputs_BT, cache)
+        with self._lock:
+            table_BT3 = self.table[: B * T].view(B, T, 3)
+            table_BT3[..., 0], table_BT3[..., 1], table_BT3[..., 2] = torch.arange(B)[:, None], place_BT, origin_BT
+            self.x[: B * T] = self._embedded(inputs_BT, place_BT - origin_BT).flatten(0, 1)
+            self._bind(cache)
+            self.program.run(B * T)
+            logits_BTV = self.logits[: B * T, :V].clone().view(B, T, V)
+        return Categorical(logits_BTV), replace(cache, length_B=cache.length_B + T, origin_B=origin_BT[:, -1])
+
+    def _places(self, inputs_BT: Tensor, cache: PackedCache) -> tuple[Tensor, Tensor]:
+        """Positions of the inputs, and those at which their records begin, both B x T."""
+        place_BT = cache.length_B[:, None] + torch.arange(inputs_BT.shape[1])
+        began_BT = torch.where(inputs_BT == self.start_id, place_BT, -1)
+        began_BT[:, 0] = torch.maximum(began_BT[:, 0], cache.origin_B)
+        return place_BT, began_BT.cummax(1).values.clamp(min=0)
+
+    def _embedded(self, inputs_BT: Tensor, since_BT: Tensor) -> Tensor:
+        return self.position.add(self.embedding(inputs_BT), since_BT).detach().float()
+
     def __deepcopy__(self, _memo: object) -> Self:
         raise TypeError("a packed decoder cannot be copied: its programs hold addresses; pack the model again")
 
-    def _read(self, x_nD: Tensor, table_n3: Tensor, cache: PackedCache) -> Tensor:
-        """Run the blocks on tokens whose keys and values go to the cache, a chunk at a time."""
-        call = self.body.call
-        needed = self.threads * (cache.slots + BLOCK)
+    def _bind(self, cache: PackedCache) -> None:
+        """Let the program read and write a cache."""
+        call, needed = self.program.call, self.threads * (cache.slots + BLOCK)
         if len(self.scores) < needed:
             self.scores = torch.zeros(needed)
         call[Call.SLOTS], call[Call.ROW] = cache.slots, cache.values[0].numel()
         call[Call.KEYS], call[Call.VALUES] = cache.keys.data_ptr(), cache.values.data_ptr()
         call[Call.SCORES] = self.scores.data_ptr()
+
+    def _read(self, x_nD: Tensor, table_n3: Tensor) -> Tensor:
+        """Run the blocks on tokens whose keys and values go to the cache, a chunk at a time."""
         for x_mD, table_m3 in zip(x_nD.split(CHUNK), table_n3.split(CHUNK)):
             many = len(x_mD)
             self.x[:many], self.table[:many] = x_mD, table_m3
-            self.body.run(many)
+            self.program.run(many, last=self.body)
             x_mD.copy_(self.x[:many])
         return x_nD
 
@@ -279,7 +320,7 @@ class PackedDecoder(Autoregressive):
         pieces = []
         for x_mD in hidden_BTD.flatten(0, -2).split(CHUNK):
             with self._lock:
-                self.hidden[: len(x_mD)] = x_mD
-                self.head.run(len(x_mD))
+                self.x[: len(x_mD)] = x_mD
+                self.program.run(len(x_mD), first=self.body)
                 pieces.append(self.logits[: len(x_mD), : self.vocab_size].clone())
         return torch.cat(pieces).view(*hidden_BTD.shape[:-1], self.vocab_size)

@@ -1,6 +1,6 @@
 """Micro-kernels on rows of float32: activation functions, sums, and conversion to what a product multiplies.
 
-All sizes count vectors of 16 numbers; ``quantise`` counts groups of 64.
+All sizes count vectors of 16 numbers; quantising counts groups.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from chainrule.kernels.packing import GROUP
+from chainrule.kernels.packing import BITS, SHARING
 from chainrule.kernels.vectors import BYTES, FLOAT, INT, LANES, Emitter, Value, micro_kernel
 
 ACTIVATIONS = ("none", "gelu", "gelu_tanh", "relu", "relu2", "swish")
@@ -74,12 +74,19 @@ def add_into(emit: Emitter, y: Value, x: Value, vectors: Value) -> None:
         emit.store(emit.plus(emit.load(at), emit.load(emit.add(x, shift))), at)
 
 
-@micro_kernel(5)
-def quantise(emit: Emitter, x: Value, q: Value, scales: Value, sums: Value, groups: Value) -> None:
-    """Quantise groups of 64 to signed bytes: q, their scale, and -128 times the sum of q (see ``matmul``)."""
+def _quantise(precision: str, emit: Emitter, *arguments: Value) -> None:
+    """Quantise groups to signed bytes: q, their scale, and -128 (int4: -8) times the sum of q (see ``matmul``).
+
+    Args:
+        precision: format of the weights, whose groups are followed.
+        emit: writes the instructions.
+        arguments: addresses of x, q, scales and sums; number of groups.
+    """
+    x, q, scales, sums, groups = arguments
+    size = SHARING[precision]
     with emit.loop(groups) as group:
-        at = emit.add(x, emit.mul(group.index, 4 * GROUP))
-        parts = [emit.load(emit.add(at, 4 * LANES * i)) for i in range(GROUP // LANES)]
+        at = emit.add(x, emit.mul(group.index, 4 * size))
+        parts = [emit.load(emit.add(at, 4 * LANES * i)) for i in range(size // LANES)]
         most = emit.magnitude(parts[0])
         for part in parts[1:]:
             most = emit.largest(most, emit.magnitude(part))
@@ -90,10 +97,14 @@ def quantise(emit: Emitter, x: Value, q: Value, scales: Value, sums: Value, grou
         for i, part in enumerate(parts):
             ints = emit.ints(emit.nearest(emit.times(part, emit.splat(factor))))
             total = emit.builder.add(total, ints)
-            emit.store(emit.builder.trunc(ints, BYTES), emit.add(q, emit.add(emit.mul(group.index, GROUP), LANES * i)))
+            emit.store(emit.builder.trunc(ints, BYTES), emit.add(q, emit.add(emit.mul(group.index, size), LANES * i)))
         place = emit.mul(group.index, 4)
         emit.store(emit.builder.fdiv(largest, FLOAT(127)), emit.add(scales, place))
-        emit.store(emit.builder.mul(emit.sum(total), INT(-128)), emit.add(sums, place))
+        offset = INT(-(1 << (BITS[precision] - 1)))
+        emit.store(emit.builder.mul(emit.sum(total), offset), emit.add(sums, place))
+
+
+quantise_int8, quantise_int4 = (micro_kernel(5)(partial(_quantise, precision)) for precision in ("int8", "int4"))
 
 
 @micro_kernel(3)

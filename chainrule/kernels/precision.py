@@ -1,36 +1,42 @@
-"""A model with its weights in int8: by compiled kernels, or in plain torch where there are none for it."""
+"""A model with its weights in a smaller format: by compiled kernels, or in plain torch where there are none for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from chainrule.core import Autoregressive, SequenceModel, UserError
+from chainrule.core import SequenceModel, UserError
 from chainrule.kernels.packing import WIDTHS
 from chainrule.kernels.rounding import round_weights
 from chainrule.kernels.selftest import why_not
 from chainrule.nn.decoder import Decoder
 
 
-def with_int8_weights(model: SequenceModel, threads: int, tell: Callable[[str], None]) -> Autoregressive:
-    """Return a model that predicts with int8 weights.
+def with_weights_in(precision: str, model: SequenceModel, threads: int, tell: Callable[[str], None]) -> SequenceModel:
+    """Return a model that predicts with weights in another format.
 
     Args:
+        precision: ``int8`` or ``int4``, which are for Transformer decoders; ``bf16``: other models, and this one where
+            no kernel applies, are returned as they are.
         model: a trained model with its weights as they were saved.
         threads: number of threads.
-        tell: is given a note where the model is computed in torch, which saves neither time nor memory.
+        tell: is given a note where rounded weights are computed with in torch, which saves no time.
 
     Raises:
-        UserError: models of this type are not used in int8.
+        UserError: models of this type are not used in int8 or int4.
     """
     if not isinstance(model, Decoder) or type(model).forward is not Decoder.forward:
-        raise UserError("--precision int8 is for Transformer decoders (gpt): use fp32 or bf16")
+        if precision == "bf16":
+            return model
+        raise UserError(f"--precision {precision} is for Transformer decoders (gpt): use fp32 or bf16")
     why = no_kernel(model) or why_not()
-    if why is not None:
-        tell(f"note: --precision int8 runs in plain torch here, no faster than fp32: {why}")
-        return round_weights(model)
-    from chainrule.kernels.decoder import PackedDecoder
+    if why is None:
+        from chainrule.kernels.decoder import PackedDecoder
 
-    return PackedDecoder(model, "int8", threads).eval()
+        return PackedDecoder(model, precision, threads).eval()
+    if precision == "bf16":
+        return model
+    tell(f"note: --precision {precision} runs in plain torch here, no faster than fp32: {why}")
+    return round_weights(model, precision)
 
 
 def no_kernel(model: Decoder) -> str | None:

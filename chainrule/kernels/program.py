@@ -21,7 +21,6 @@ from chainrule.kernels import attention as at
 from chainrule.kernels import elementwise as el
 from chainrule.kernels import matmul as mm
 from chainrule.kernels.cache import cache_folder
-from chainrule.kernels.packing import GROUP
 from chainrule.kernels.threads import barrier, team
 from chainrule.kernels.vectors import INT, SHORT, instruction
 
@@ -62,8 +61,9 @@ class Call(IntEnum):
     """Address of room for the scores of a query, for each thread."""
 
 
-INT8, BF16 = 0, 1
-"""Kinds of weights."""
+FORMATS = ("int8", "int4", "bf16")
+"""Formats of weights; in a program a format is its place in this list."""
+INT8, INT4 = 0, 1
 
 
 def _pointer(kind: Any) -> Any:
@@ -105,12 +105,11 @@ def share(count: int, thread: int, threads: int) -> tuple[int, int]:
 def prepare(op: Any, call: Any, thread: int, threads: int) -> None:
     """Normalise the rows of x, where it is asked for, and convert them to what a product multiplies.
 
-    Fields: x; width; gain, 0: no norm; bias, 0: none; epsilon in units of 1e-12; kind of weights; result; its scales
-    and sums; room for a row of float32 for each thread; groups.
+    Fields: x; width; gain, 0: no norm; bias, 0: none; epsilon in units of 1e-12; format of weights; result; its scales
+    and sums; room for a row of float32 for each thread; groups that share a scale; numbers of a row of the result.
     """
-    x, width, gain, bias, epsilon, kind, result, scales, sums, room, groups = op[1:12]
+    x, width, gain, bias, epsilon, kind, result, scales, sums, room, groups, stride = op[1:13]
     eps = np.float64(epsilon) * 1e-12
-    stride = groups * GROUP
     begin, end = share(call[Call.TOKENS], thread, threads)
     mine = room + 4 * stride * thread
     for m in range(begin, end):
@@ -138,53 +137,67 @@ def prepare(op: Any, call: Any, thread: int, threads: int) -> None:
             normed[width:] = 0
             source = mine
         if kind == INT8:
-            el.quantise(source, result + stride * m, scales + 4 * groups * m, sums + 4 * groups * m, groups)
+            el.quantise_int8(source, result + stride * m, scales + 4 * groups * m, sums + 4 * groups * m, groups)
+        elif kind == INT4:
+            el.quantise_int4(source, result + stride * m, scales + 4 * groups * m, sums + 4 * groups * m, groups)
         else:
             el.round_to_bf16(source, result + 2 * stride * m, stride // 16)
+
+
+@numba.njit
+def tile(kind: int, rows: int, w: int, s: int, x: int, scales: int, sums: int, y: int, sizes: Any) -> None:
+    """Call the micro-kernel of a format for 1, 2, 4 or 8 vectors; ``sizes``: blocks, groups, numbers of a row of y."""
+    blocks, groups, stride = sizes
+    pitch = 4 * stride
+    if kind == INT8:
+        if rows == 8:
+            mm.int8_8(w, s, x, scales, sums, y, blocks, groups, pitch)
+        elif rows == 4:
+            mm.int8_4(w, s, x, scales, sums, y, blocks, groups, pitch)
+        elif rows == 2:
+            mm.int8_2(w, s, x, scales, sums, y, blocks, groups, pitch)
+        else:
+            mm.int8_1(w, s, x, scales, sums, y, blocks, groups, pitch)
+    elif kind == INT4:
+        if rows == 8:
+            mm.int4_8(w, s, x, scales, sums, y, blocks, groups, pitch)
+        elif rows == 4:
+            mm.int4_4(w, s, x, scales, sums, y, blocks, groups, pitch)
+        elif rows == 2:
+            mm.int4_2(w, s, x, scales, sums, y, blocks, groups, pitch)
+        else:
+            mm.int4_1(w, s, x, scales, sums, y, blocks, groups, pitch)
+    elif rows == 8:
+        mm.bf16_8(w, x, y, blocks, groups, pitch)
+    elif rows == 4:
+        mm.bf16_4(w, x, y, blocks, groups, pitch)
+    elif rows == 2:
+        mm.bf16_2(w, x, y, blocks, groups, pitch)
+    else:
+        mm.bf16_1(w, x, y, blocks, groups, pitch)
 
 
 @numba.njit
 def multiply(op: Any, call: Any, thread: int, threads: int) -> None:
     """y = activation(x W^T + bias), or y += that.
 
-    Fields: kind of weights; weights; scales; blocks and groups of the matrix; x; its scales and sums; y; numbers of a
+    Fields: format of weights; weights; scales; blocks and groups of the matrix; x; its scales and sums; y; numbers of a
     row of y; bias, 0: none; activation; residual path that the result is added to, 0: none.
     """
     kind, weights, scales, blocks, groups, x, x_scales, x_sums, y, stride, bias, activation, residual = op[1:14]
     tokens = call[Call.TOKENS]
     first, last = share(blocks, thread, threads)
+    of_block, of_row = (1024, 64) if kind == INT8 else (256, 32) if kind == INT4 else (2048, 128)  # bytes of a group
     step = 8  # blocks at a time: their results are in the nearest cache when they are finished
     while first < last:
         many = min(step, last - first)
         m = 0
         here = y + 64 * first
-        if kind == INT8:
-            w, s = weights + first * groups * 1024, scales + first * groups * 32
-        else:
-            w, s = weights + first * groups * 2048, 0
+        w, s = weights + first * groups * of_block, scales + first * groups * 32
         while m < tokens:
             rows = 8 if tokens - m >= 8 else 4 if tokens - m >= 4 else 2 if tokens - m >= 2 else 1
-            to = here + 4 * stride * m
-            if kind == INT8:
-                a, b, c = x + 64 * groups * m, x_scales + 4 * groups * m, x_sums + 4 * groups * m
-                if rows == 8:
-                    mm.int8_8(w, s, a, b, c, to, many, groups, 4 * stride)
-                elif rows == 4:
-                    mm.int8_4(w, s, a, b, c, to, many, groups, 4 * stride)
-                elif rows == 2:
-                    mm.int8_2(w, s, a, b, c, to, many, groups, 4 * stride)
-                else:
-                    mm.int8_1(w, s, a, b, c, to, many, groups, 4 * stride)
-            else:
-                a = x + 128 * groups * m
-                if rows == 8:
-                    mm.bf16_8(w, a, to, many, groups, 4 * stride)
-                elif rows == 4:
-                    mm.bf16_4(w, a, to, many, groups, 4 * stride)
-                elif rows == 2:
-                    mm.bf16_2(w, a, to, many, groups, 4 * stride)
-                else:
-                    mm.bf16_1(w, a, to, many, groups, 4 * stride)
+            a, b, c = x + of_row * groups * m, x_scales + 4 * groups * m, x_sums + 4 * groups * m
+            tile(kind, rows, w, s, a, b, c, here + 4 * stride * m, (many, groups, stride))
             m += rows
         for m in range(tokens):
             to = here + 4 * stride * m

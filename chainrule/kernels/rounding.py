@@ -1,4 +1,4 @@
-"""Weights rounded to int8 in plain torch: what ``--precision int8`` computes where no compiled kernels can run."""
+"""Weights rounded in plain torch: what ``--precision int8`` and ``int4`` compute where no compiled kernels can run."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from chainrule.kernels.packing import pack_int8, unpack_int8
+from chainrule.kernels.packing import pack, unpack
 from chainrule.nn.decoder import Decoder
 
 
-def rounded(weight_NK: Tensor) -> Tensor:
-    """Return a matrix rounded to what int8 holds of it.
+def rounded(weight_NK: Tensor, precision: str) -> Tensor:
+    """Return a matrix rounded to what a format holds of it.
 
     Args:
         weight_NK: weights.
+        precision: ``int8`` or ``int4``.
     """
-    N, K = weight_NK.shape
-    return unpack_int8(*pack_int8(weight_NK))[:N, :K].to(weight_NK)
+    (N, K), (weights, scales) = weight_NK.shape, pack(weight_NK, precision)
+    assert scales is not None
+    return unpack(weights, scales, precision)[:N, :K].to(weight_NK)
 
 
-def round_weights(model: Decoder) -> Decoder:
-    """Return a copy of a decoder whose matrices are rounded to int8; embeddings and norms stay as they are.
+def round_weights(model: Decoder, precision: str) -> Decoder:
+    """Return a copy of a decoder whose matrices are rounded; embeddings and norms stay as they are.
 
     Args:
         model: the decoder.
+        precision: ``int8`` or ``int4``.
     """
     model = copy.deepcopy(model)
     with torch.no_grad():
@@ -33,5 +36,5 @@ def round_weights(model: Decoder) -> Decoder:
             model.head = nn.Linear(model.config.width, model.vocab_size, bias=False).to(model.embedding.weight)
             model.head.weight.copy_(model.embedding.weight[: model.vocab_size])
         for linear in (m for m in model.modules() if isinstance(m, nn.Linear)):
-            linear.weight.copy_(rounded(linear.weight))
+            linear.weight.copy_(rounded(linear.weight, precision))
     return model.eval()

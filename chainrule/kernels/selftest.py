@@ -24,7 +24,7 @@ FOUND = "found.json"
 """File of the finding: ``{"why": null}``, or why the kernels may not be used."""
 SECONDS = 600
 """Time that a self-test may take."""
-CLOSE = {"int8": 2e-2, "bf16": 5e-3}
+CLOSE = {"int8": 2e-2, "int4": 2e-2, "bf16": 5e-3}
 """Largest difference of the logits of a small decoder from torch's, as a share of their spread."""
 
 
@@ -97,7 +97,7 @@ def test() -> None:
             packed = PackedDecoder(model, precision, torch.get_num_threads())
             with torch.no_grad():
                 got = packed(ids_BT)[0].logits()
-                wanted = (round_weights(model) if precision == "int8" else model)(ids_BT)[0].logits()
+                wanted = (model if precision == "bf16" else round_weights(model, precision))(ids_BT)[0].logits()
             error = float((got - wanted).abs().max() / (wanted.max() - wanted.min()))
             if not error <= most:
                 why = why or f"{precision} kernels differ from torch by {error:.1e} of the spread of the logits"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from chainrule.core import SequenceModel
 from chainrule.core.compute import Compute
 from chainrule.data.processor import Processor
 
@@ -38,6 +39,12 @@ class Run(Generic[ProcessorT]):
     def name(self) -> str:
         """Name of the model type."""
         return self.config["model_type"]
+
+    @property
+    def inspected(self) -> Run[ProcessorT]:
+        """The run with the model whose inner values are read (`SequenceModel.inspected`)."""
+        model = self.model.inspected if isinstance(self.model, SequenceModel) else self.model
+        return self if model is self.model else replace(self, model=model)
 
     def __repr__(self) -> str:
         where = f" from {self.path}" if self.path else ""

@@ -18,7 +18,7 @@ def views_of_run(run: Run) -> list[View]:
         run: the run.
     """
     kind = input_kind(run.task)
-    return [] if kind is None else [*views_of(run, kind)]
+    return [] if kind is None else [*views_of(run.inspected, kind)]
 
 
 def reads_image(run: Run) -> bool:

@@ -37,7 +37,7 @@ def register_input(task: str) -> Callable[[ReaderT], ReaderT]:
         def explain(run: Run, text: Any, *, view: Sequence[str] = (), **given: Any) -> dict[str, Any]:
             if not isinstance(text, str) and kind is not ImageInput:
                 raise UserError(f"explain: this run's task is {run.task}: give it a text, not {_file(text)}")
-            found = read(run, text, **{name: given.pop(name) for name in own if name in given})
+            found = read(run.inspected, text, **{name: given.pop(name) for name in own if name in given})
             unknown = {"unknown": found.unknown} if found.unknown else {}
             return {"trace": trace(found, view, given), **unknown}
 

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.core.errors import UserError
+from chainrule.core.precisions import TRAINED, USED
 from chainrule.options import Options, argument, option
 
 FILE_NAME = re.compile(r"\S+\.(txt|csv|tsv|jsonl|conllu|png|jpe?g|webp|bmp|gif|tiff?)(\.gz)?", re.IGNORECASE)
 """One word that ends in the suffix of a file, and so is hardly meant as a text."""
-
-PRECISIONS = ("auto", "fp32", "bf16")
-"""Number formats that a run is trained in."""
-USED_PRECISIONS = (*PRECISIONS, "int8")
-"""Those that a trained run is used in."""
 
 
 class Columns(Options):
@@ -121,7 +117,7 @@ class Machine(Plugin):
     device: str | None = option("where to compute: auto (default), cpu or cuda", group="machine")
     precision: str | None = option(
         "number format; auto (default): bf16 where the processor is faster with it, else fp32",
-        choices=PRECISIONS,
+        choices=TRAINED,
         group="machine",
     )
     threads: int | None = option("processor threads (default: all)", metavar="N", group="machine")
@@ -165,8 +161,8 @@ class Speculation(Options):
 
     speculate: str | None = option(
         "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
-        "samples, faster); auto (default): on with --precision int8, where passes over several tokens are rounded as "
-        "those over one",
+        "samples, faster); auto (default): on with --precision int8 or int4, where passes over several tokens are "
+        "rounded as those over one",
         choices=("auto", "on", "off"),
     )
 
@@ -176,9 +172,9 @@ class UsesRun(Machine):
 
     run: Any = argument("the folder of a run", first=True)
     precision: str | None = option(
-        "number format; int8: weights of 8 bits, to generate faster (gpt); auto (default): bf16 where the processor is "
-        "faster with it, else fp32",
-        choices=USED_PRECISIONS,
+        "number format; int8, int4: weights of 8 or 4 bits, to generate faster (gpt); auto (default): bf16 where the "
+        "processor is faster with it, else fp32",
+        choices=USED,
         group="machine",
     )
 

@@ -27,7 +27,8 @@ from chainrule.core.errors import is_out_of_memory
 from chainrule.counting.drafter import NgramDrafter
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
-from chainrule.kernels.precision import with_int8_weights
+from chainrule.kernels.packing import BITS
+from chainrule.kernels.precision import with_weights_in
 from chainrule.runs import RunFolder
 from chainrule.runs.folder import DRAFTER
 from chainrule.runs.run import Run
@@ -321,7 +322,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     Args:
         path: the folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``int8``.
+        precision: ``auto``, ``fp32``, ``bf16``, ``int8`` or ``int4``.
         threads: CPU threads; None: all.
 
     Raises:
@@ -352,9 +353,9 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     settings = run.read_settings()
     compute = decide(device, precision, threads, prefers_bf16=settings["train"].get("bf16", False))
     model.to(compute.device).eval()
-    if precision == "int8":
+    if precision in BITS and compute.device == "cpu":
         try:
-            model = with_int8_weights(model, compute.threads, say)
+            model = with_weights_in(precision, model, compute.threads, say)
         except UserError as error:
             raise UserError(f"{path}: a run of {chosen.name}; {error}") from None
     processor = processor_from_json(files["processor.json"])

@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 from chainrule.core import UserError, model_type
 from chainrule.kernels import cache, selftest
-from chainrule.kernels.packing import GROUP, pack_bf16, pack_int8, unpack_int8
-from chainrule.kernels.precision import no_kernel, with_int8_weights
-from chainrule.kernels.rounding import round_weights
+from chainrule.kernels.packing import GROUP, SHARING, pack, pack_bf16, pack_int8, unpack
+from chainrule.kernels.precision import no_kernel, with_weights_in
+from chainrule.kernels.rounding import round_weights, rounded
 from chainrule.laws import LAWS, Subject
 
 MISSING = selftest.missing_instructions()
+FORMATS = ("int8", "int4", "bf16")
 needs_kernels = pytest.mark.skipif(MISSING is not None, reason=f"compiled kernels: {MISSING}")
 
 
@@ -43,16 +44,21 @@ def decoder(seed: int = 0, vocab_size: int = 50, **settings):
 # -------------------------------------------------------------------------------------------------------------- packing
 
 
-def test_int8_rounds_each_group_to_the_nearest_of_255_steps():
+@pytest.mark.parametrize(("precision", "steps"), [("int8", 127), ("int4", 8)])
+def test_weights_are_rounded_to_the_nearest_step_of_their_group(precision, steps):
     weight_NK = torch.randn(37, 150)
-    back_NK = unpack_int8(*pack_int8(weight_NK))
+    back_NK = unpack(*pack(weight_NK, precision), precision)
     assert back_NK.shape == (48, 192)
     assert not back_NK[37:].any() and not back_NK[:, 150:].any()
-    padded_NgG = F.pad(weight_NK, (0, 42)).unflatten(1, (-1, GROUP))
-    step_Ng1 = padded_NgG.abs().amax(-1, keepdim=True) / 127
-    error_NgG = (back_NK[:37].unflatten(1, (-1, GROUP)) - padded_NgG).abs()
-    # half a step, and what rounding the scale to bf16 adds at the largest q: 127 steps times 2^-9
-    assert bool((error_NgG <= step_Ng1 * (0.5 + 127 / 512) * 1.01).all())
+    padded_NgG = F.pad(weight_NK, (0, 42)).unflatten(1, (-1, SHARING[precision]))
+    largest_Ng1 = padded_NgG.gather(-1, padded_NgG.abs().argmax(-1, keepdim=True))
+    error_NgG = (back_NK[:37].unflatten(1, (-1, SHARING[precision])) - padded_NgG).abs()
+    # half a step, and what rounding the scale to bf16 adds at the largest q: ``steps`` times 2^-9
+    most_NgG = (largest_Ng1 / steps).abs() * (0.5 + steps / 512) * 1.01
+    if precision == "int4":  # -8 to 7: at the other end a whole step
+        far_NgG = (padded_NgG * largest_Ng1.sign() < 0) & (padded_NgG.abs() > largest_Ng1.abs() * 7.4 / 8)
+        most_NgG = torch.where(far_NgG, 2.1 * most_NgG, most_NgG)
+    assert bool((error_NgG <= most_NgG).all())
 
 
 def test_bytes_of_four_neighbours_of_a_row_lie_side_by_side():
@@ -60,6 +66,9 @@ def test_bytes_of_four_neighbours_of_a_row_lie_side_by_side():
     weight_NK[3, 8:12] = torch.tensor([127.0, -127.0, 1.0, 0.0])
     packed, _ = pack_int8(weight_NK)
     assert packed[0, 2, 3].tolist() == [255, 1, 129, 128]
+    packed, scales = pack(weight_NK, "int4")
+    assert packed[0, 1, 3].tolist() == [0x80, 0x8F, 0x88, 0x88]  # lower half: k = 8 to 11, upper: 12 to 15
+    assert scales[0, 0, 3] == -127 / 8
     assert pack_bf16(weight_NK)[0, 4, 3].tolist() == [127.0, -127.0]
 
 
@@ -67,7 +76,7 @@ def test_bytes_of_four_neighbours_of_a_row_lie_side_by_side():
 
 
 @needs_kernels
-@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize(("N", "K"), [(16, 64), (77, 100), (160, 192)])
 def test_products_equal_those_of_torch(precision, N, K):
     from chainrule.kernels.decoder import Program
@@ -83,11 +92,11 @@ def test_products_equal_those_of_torch(precision, N, K):
         x.normal_()
         program.run(tokens)
         normed = norm(x[:tokens]).double()
-        if precision == "int8":
-            groups = F.pad(normed, (0, -K % GROUP)).unflatten(1, (-1, GROUP))
-            scale = groups.abs().amax(-1, keepdim=True) / 127
+        if precision != "bf16":
+            groups = F.pad(normed, (0, -K % GROUP)).unflatten(1, (-1, SHARING[precision]))
+            scale = (groups.abs().amax(-1, keepdim=True) / 127).clamp(min=1e-30)
             normed = ((groups / scale).round() * scale).flatten(1)[:, :K]
-            weight = unpack_int8(*pack_int8(linear.weight))[:N, :K].double()
+            weight = unpack(*pack(linear.weight, precision), precision)[:N, :K].double()
         else:
             normed, weight = normed.bfloat16().double(), linear.weight.bfloat16().double()
         wanted = F.gelu(normed @ weight.T + linear.bias.double())
@@ -149,7 +158,7 @@ OPTIONS = [
 
 @needs_kernels
 @pytest.mark.parametrize("settings", OPTIONS, ids=lambda s: ", ".join(s) or "default")
-@pytest.mark.parametrize(("precision", "most"), [("bf16", 2e-3), ("int8", 2e-3)])
+@pytest.mark.parametrize(("precision", "most"), [("bf16", 2e-3), ("int8", 2e-3), ("int4", 2e-3)])
 def test_predicts_what_torch_predicts(settings, precision, most):
     """Mean Kullback-Leibler divergence from the model in float64, with packed records and rows of unequal length."""
     from chainrule.kernels.decoder import PackedDecoder
@@ -159,7 +168,7 @@ def test_predicts_what_torch_predicts(settings, precision, most):
     ids_BT[:, 0] = ids_BT[1, 17] = model.start_id
     lengths_B = torch.tensor([40, 40, 23])
     packed = PackedDecoder(model, precision, 1)
-    oracle = (round_weights(model) if precision == "int8" else model).double()
+    oracle = (model if precision == "bf16" else round_weights(model, precision)).double()
     with torch.no_grad():
         wanted = oracle(ids_BT, None, lengths_B)[0].logits().log_softmax(-1)
         got = packed(ids_BT, None, lengths_B)[0].logits().double().log_softmax(-1)
@@ -191,7 +200,7 @@ EXACT = (
 
 
 @needs_kernels
-@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize("name", EXACT)
 def test_laws(name, precision):
     """To 1e-9, in float32: a row is rounded the same alone, among others, in one piece and token by token."""
@@ -206,7 +215,7 @@ def test_two_threads_compute_what_one_computes():
     from chainrule.kernels.decoder import PackedDecoder
 
     model, ids_BT = decoder(width=128, heads=4), torch.randint(0, 50, (5, 70))
-    for precision in ("int8", "bf16"):
+    for precision in FORMATS:
         one, two = (PackedDecoder(model, precision, threads)(ids_BT)[0].logits() for threads in (1, 2))
         assert torch.equal(one, two)
 
@@ -244,19 +253,36 @@ def test_a_window_that_slides_past_the_slots_of_the_cache():
 # -------------------------------------------------------------------------------------------------- where they are used
 
 
-def test_without_kernels_the_weights_are_rounded_in_torch(monkeypatch):
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_without_kernels_the_weights_are_rounded_in_torch(precision, monkeypatch):
     monkeypatch.setenv("CHAINRULE_KERNELS", "off")
     selftest.why_not.cache_clear()
     try:
         model, told = decoder(), []
-        used = with_int8_weights(model, 1, told.append)
+        used = with_weights_in(precision, model, 1, told.append)
+        assert with_weights_in("bf16", model, 1, told.append) is model and len(told) == 1
         assert "CHAINRULE_KERNELS=off" in told[0]
         inner = used.blocks[0].feed_forward.inner.weight
-        assert torch.equal(inner, unpack_int8(*pack_int8(model.blocks[0].feed_forward.inner.weight)))
+        assert torch.equal(inner, rounded(model.blocks[0].feed_forward.inner.weight, precision))
         assert torch.equal(used.embedding.weight, model.embedding.weight)
     finally:
         monkeypatch.undo()
         selftest.why_not.cache_clear()
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", FORMATS)
+def test_packed_weights_are_inspected_as_a_module_that_predicts_the_same(precision):
+    packed, ids_BT = with_weights_in(precision, decoder(), 1, print), torch.randint(0, 50, (2, 30))
+    inside = packed.inspected
+    assert (
+        inside.blocks and packed.parameters_count == decoder().parameters_count == decoder().inspected.parameters_count
+    )
+    got, wanted = (model(ids_BT)[0].logits().double().log_softmax(-1) for model in (packed, inside))
+    assert float((wanted.exp() * (wanted - got)).sum(-1).mean()) < 2e-3
+    kept = decoder().blocks[0].feed_forward.inner.weight
+    mine = inside.blocks[0].feed_forward.inner.weight
+    assert torch.equal(mine, kept if precision == "bf16" else rounded(kept, precision))
 
 
 @pytest.mark.parametrize("settings", [{"positions": "alibi"}, {"norm": "post"}, {"width": 16}, {"width": 40}], ids=str)
@@ -266,7 +292,7 @@ def test_what_has_no_kernel_is_told_and_computed_in_torch(settings):
 
 
 def with_int8_told(model, told):
-    with_int8_weights(model, 1, told.append)
+    with_weights_in("int8", model, 1, told.append)
     return told[0]
 
 
@@ -274,7 +300,8 @@ def test_other_model_types_are_refused():
     found = model_type("lstm")
     model = found.build(found.configure("tiny", vocab_size=9))
     with pytest.raises(UserError, match="int8 is for Transformer decoders"):
-        with_int8_weights(model, 1, print)
+        with_weights_in("int8", model, 1, print)
+    assert with_weights_in("bf16", model, 1, print) is model
 
 
 @pytest.fixture
