@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +337,7 @@ def mix_runs(runs: Sequence[Named], out: Path, data: str | None = None, *, overw
     Raises:
         UserError: the runs do not fit together, there is no validation text, or the folder is occupied.
     """
+    runs = [replace(one, run=one.run.inspected) for one in runs]
     check_alike(runs)
     RunFolder(out).check(overwrite=overwrite)
     part, dataset = validation_part(runs, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 from chainrule.core import SequenceModel, UserError
 from chainrule.kernels.packing import WIDTHS
@@ -24,10 +25,9 @@ def with_weights_in(precision: str, model: SequenceModel, threads: int, tell: Ca
     Raises:
         UserError: models of this type are not used in int8 or int4.
     """
-    if not isinstance(model, Decoder) or type(model).forward is not Decoder.forward:
-        if precision == "bf16":
-            return model
-        raise UserError(f"--precision {precision} is for Transformer decoders (gpt): use fp32 or bf16")
+    if precision == "bf16" and not _rounds(model):
+        return model
+    model = check_rounds(model, precision)
     why = no_kernel(model) or why_not()
     if why is None:
         from chainrule.kernels.decoder import PackedDecoder
@@ -37,6 +37,25 @@ def with_weights_in(precision: str, model: SequenceModel, threads: int, tell: Ca
         return model
     tell(f"note: --precision {precision} runs in plain torch here, no faster than fp32: {why}")
     return round_weights(model, precision)
+
+
+def check_rounds(model: SequenceModel, precision: str) -> Decoder:
+    """Return a model as the Transformer decoder that it is.
+
+    Args:
+        model: any model.
+        precision: ``int8``, ``int4`` or ``bf16``, for the message.
+
+    Raises:
+        UserError: models of this type are not used in int8 or int4.
+    """
+    if not _rounds(model):
+        raise UserError(f"{precision} is for Transformer decoders (gpt): use fp32 or bf16")
+    return model
+
+
+def _rounds(model: SequenceModel) -> TypeGuard[Decoder]:
+    return isinstance(model, Decoder) and type(model).forward is Decoder.forward
 
 
 def no_kernel(model: Decoder) -> str | None:

@@ -38,3 +38,42 @@ def round_weights(model: Decoder, precision: str) -> Decoder:
         for linear in (m for m in model.modules() if isinstance(m, nn.Linear)):
             linear.weight.copy_(rounded(linear.weight, precision))
     return model.eval()
+
+
+def pack_weights(model: Decoder, precision: str) -> dict[str, Tensor]:
+    """Return the weights of a decoder as they are kept in a file: matrices as bytes and scales, all else as it is.
+
+    Args:
+        model: the decoder.
+        precision: ``int8`` or ``int4``.
+    """
+    found = dict(model.state_dict())
+    for name in _matrices(model):
+        packed, scales = pack(found.pop(name), precision)
+        assert scales is not None
+        found |= {f"{name}.bytes": packed, f"{name}.scales": scales}
+    return found
+
+
+def unpack_weights(tensors: dict[str, Tensor], model: Decoder, precision: str) -> dict[str, Tensor]:
+    """Return weights for ``load_state_dict`` from what ``pack_weights`` returned.
+
+    Packing them again gives the same bytes, as the largest weight of a group is a whole number of steps.
+
+    Args:
+        tensors: the packed weights.
+        model: a decoder of the same shape.
+        precision: ``int8`` or ``int4``.
+
+    Raises:
+        KeyError: a matrix is missing.
+    """
+    found = dict(tensors)
+    for name in _matrices(model):
+        N, K = model.get_parameter(name).shape
+        found[name] = unpack(found.pop(f"{name}.bytes"), found.pop(f"{name}.scales"), precision)[:N, :K]
+    return found
+
+
+def _matrices(model: Decoder) -> list[str]:
+    return [f"{name}.weight" for name, part in model.named_modules() if isinstance(part, nn.Linear)]

@@ -161,7 +161,7 @@ class Speculation(Options):
 
     speculate: str | None = option(
         "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
-        "samples, faster); auto (default): on with --precision int8 or int4, where passes over several tokens are "
+        "samples, faster); auto (default): on with gpt in int8, int4 or bf16, where passes over several tokens are "
         "rounded as those over one",
         choices=("auto", "on", "off"),
     )

@@ -28,7 +28,8 @@ from chainrule.counting.drafter import NgramDrafter
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.kernels.packing import BITS
-from chainrule.kernels.precision import with_weights_in
+from chainrule.kernels.precision import check_rounds, with_weights_in
+from chainrule.kernels.rounding import unpack_weights
 from chainrule.runs import RunFolder
 from chainrule.runs.folder import DRAFTER
 from chainrule.runs.run import Run
@@ -343,21 +344,23 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
         if name not in files:
             raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
     _check_plugin(path, config.get("plugin"), chosen)
-    model = chosen.build(chosen.config.make(config["model"]))
+    model, kept = chosen.build(chosen.config.make(config["model"])), config.get("weights")
     try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
+        model.load_state_dict(unpack_weights(tensors, check_rounds(model, kept), kept) if kept else tensors)
+    except (RuntimeError, KeyError) as error:
         raise UserError(
             f"{path}: weights do not fit the model type '{chosen.name}': {str(error).splitlines()[-1].strip()}"
         ) from None
     settings = run.read_settings()
     compute = decide(device, precision, threads, prefers_bf16=settings["train"].get("bf16", False))
+    if precision == "auto" and kept and compute.device == "cpu":
+        precision, compute = kept, decide("cpu", kept, threads)
     model.to(compute.device).eval()
     if precision in BITS and compute.device == "cpu":
         try:
             model = with_weights_in(precision, model, compute.threads, say)
         except UserError as error:
-            raise UserError(f"{path}: a run of {chosen.name}; {error}") from None
+            raise UserError(f"{path}: a run of {chosen.name}; --precision {error}") from None
     processor = processor_from_json(files["processor.json"])
     drafter = NgramDrafter.restored(files[DRAFTER]) if DRAFTER in files else None
     return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path, drafter)

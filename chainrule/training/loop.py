@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chainrule.core import Batch, CheckpointCorrupt, SequenceModel
+from chainrule.core import Batch, CheckpointCorrupt, SequenceModel, UserError
 from chainrule.core.compute import RandomState
 from chainrule.runs import RunFolder
-from chainrule.runs.folder import Checkpoint
+from chainrule.runs.folder import MODEL, Checkpoint
 from chainrule.training.distributed import SINGLE, Distributed
 from chainrule.training.extension import Candidates, evaluation_interval, improves, is_evaluated
 from chainrule.training.optim import rate_factor
@@ -293,12 +293,18 @@ class Trainer:
 
         Raises:
             CheckpointCorrupt: all checkpoints are damaged; starting afresh must be the user's decision.
+            UserError: weights that were imported or exported: training afresh would replace them.
         """
         found = self.run.newest_checkpoint()
         saved, reports = found.checkpoint, found.reports
         if saved is None and reports:
             raise CheckpointCorrupt(
                 f"{self.run.path}: no checkpoint is valid ({'; '.join(reports)}); --overwrite begins afresh"
+            )
+        if saved is None and self.run.has(MODEL) and not self.run.events():
+            raise UserError(
+                f"{self.run.path}: was not trained there, and holds nothing to go on from: choose another --out, or "
+                "--overwrite replaces it"
             )
         if saved is not None:
             old = Progress(**saved.meta["progress"])
