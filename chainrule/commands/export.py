@@ -28,11 +28,11 @@ class ExportResult(Result):
 
 @register_command("export", ExportResult, section=SECTIONS[2])
 class Export(UsesRun, Columns, Split, OnBad, Encoding):
-    """write word n-grams as an ARPA file, a GPT with weights of 8 or 4 bits, or images as the tokens of a codec"""
+    """write word n-grams as an ARPA file, a run with weights of 8 or 4 bits, or images as the tokens of a codec"""
 
     to: str = option(
-        "arpa: the word n-grams of the run; int8, int4: a folder of the same run with weights of 8 or 4 bits (gpt); "
-        "symbols: the tokens of the images of --data, one JSON line for each image",
+        "arpa: the word n-grams of the run; int8, int4: a folder of the same run with weights of 8 or 4 bits (gpt, "
+        "rnn, lstm, gru); symbols: the tokens of the images of --data, one JSON line for each image",
         MISSING,
         metavar="|".join(FORMATS),
         place=True,

@@ -43,7 +43,7 @@ class Serve(Machine, Speculation):
     )
     precision: str | None = option(
         "number format (default: fp32; in bf16 the last bits of an answer may depend on what else is asked; int8, "
-        "int4: weights of 8 or 4 bits, to generate faster (gpt))",
+        "int4: weights of 8 or 4 bits, to generate faster (gpt, rnn, lstm, gru))",
         choices=USED,
         group="machine",
     )

@@ -12,22 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Autoregressive, Categorical, NotRewindable, Prediction, Projected, State
-from chainrule.kernels.elementwise import ACTIVATIONS
-from chainrule.kernels.packing import BLOCK, GROUP, SHARING, pack
-from chainrule.kernels.program import FIELDS, FORMATS, Call, Kind, run
+from chainrule.kernels.building import CHUNK, Program
+from chainrule.kernels.packing import BLOCK
+from chainrule.kernels.program import Call, Kind
 from chainrule.kernels.rounding import round_weights
-from chainrule.kernels.threads import start
 from chainrule.nn.decoder import STEP, Decoder
 from chainrule.nn.transformer_config import TransformerLMConfig
-
-CHUNK = 64
-"""Tokens that a program reads at most; so many can be rewound."""
 
 
 @dataclass
@@ -80,104 +75,6 @@ class PackedCache(State):
         return [cache.resized(slots) for cache in (self, *others)]
 
 
-class Program:
-    """A list of operations, and the buffers that they work on.
-
-    Args:
-        precision: format of the weights, ``int8``, ``int4`` or ``bf16``.
-        widest: largest width of a vector that is multiplied.
-        threads: number of threads.
-    """
-
-    def __init__(self, precision: str, widest: int, threads: int):
-        self.precision, self.threads = precision, threads
-        self.rows: list[list[int]] = []
-        self.kept: list[Tensor] = []
-        columns = -(-widest // GROUP) * GROUP
-        groups = columns // self.sharing
-        self.low = self.buffer(CHUNK, columns, dtype=torch.int16)
-        self.low_scales, self.low_sums = self.buffer(CHUNK, groups), self.buffer(CHUNK, groups, dtype=torch.int32)
-        self.room = self.buffer(threads, columns)
-
-    @property
-    def sharing(self) -> int:
-        """Neighbours that are counted as a group."""
-        return SHARING.get(self.precision, GROUP)
-
-    def buffer(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return memory that lives as long as the program."""
-        return self.keep(torch.zeros(*shape, dtype=dtype))
-
-    def keep(self, x: Tensor) -> Tensor:
-        self.kept.append(x)
-        return x
-
-    def add(self, kind: Kind, *fields: int | Tensor | None) -> None:
-        """Append an operation; a tensor stands for its address, None for 0."""
-        numbers = [f if isinstance(f, int) else 0 if f is None else f.data_ptr() for f in fields]
-        self.rows.append([int(kind), *numbers, *[0] * (FIELDS - 1 - len(numbers))])
-
-    def linear(
-        self,
-        maps: Sequence[nn.Linear | Tensor],
-        x: Tensor,
-        y: Tensor,
-        *,
-        norm: nn.LayerNorm | None = None,
-        activation: str = "none",
-        residual: Tensor | None = None,
-    ) -> None:
-        """Append y = activation(norm(x) W^T + b), with the rows of several matrices one after another.
-
-        Args:
-            maps: linear maps, or their matrices.
-            x: tokens x K.
-            y: tokens x N.
-            norm: applied first.
-            activation: applied last.
-            residual: what y is added to.
-        """
-        matrices: list[Tensor] = [m if isinstance(m, Tensor) else m.weight for m in maps]
-        weight_NK = torch.cat(matrices)
-        biases: list[Tensor] = [m.bias for m in maps if isinstance(m, nn.Linear) and m.bias is not None]
-        N, K = weight_NK.shape
-        columns, kind = -(-K // GROUP) * GROUP, FORMATS.index(self.precision)
-        groups = columns // self.sharing
-        gain = bias = None
-        if norm is not None:
-            gain = self.keep(norm.weight.detach().float())
-            bias = None if norm.bias is None else self.keep(norm.bias.detach().float())
-        self.add(
-            Kind.PREPARE, x, K, gain, bias, round((norm.eps if norm else 0) * 1e12), kind, self.low, self.low_scales,
-            self.low_sums, self.room, groups, columns,
-        )  # fmt: skip
-        weights, scales = pack(weight_NK, self.precision)
-        self.kept += [weights] if scales is None else [weights, scales]
-        added = self.keep(F.pad(torch.cat(biases).detach().float(), (0, -N % BLOCK))) if biases else None
-        self.add(
-            Kind.MULTIPLY, kind, weights, scales, -(-N // BLOCK), groups, self.low, self.low_scales, self.low_sums, y,
-            y.shape[1], added, ACTIVATIONS.index(activation), residual,
-        )  # fmt: skip
-
-    def finish(self) -> None:
-        """Make the list of operations that is run."""
-        self.operations = torch.tensor(self.rows, dtype=torch.int64)
-        self.call = np.zeros(16, np.int64)
-
-    def run(self, tokens: int, first: int = 0, last: int | None = None) -> None:
-        """Run operations on the first ``tokens`` rows of the buffers.
-
-        Args:
-            tokens: number of rows.
-            first: number of the first operation.
-            last: number of the one behind the last; None: all that follow.
-        """
-        many = (len(self.rows) if last is None else last) - first
-        self.call[Call.PROGRAM], self.call[Call.OPERATIONS] = self.operations[first:].data_ptr(), many
-        self.call[Call.COUNTER], self.call[Call.TOKENS] = 0, tokens
-        start(run, self.call.ctypes.data, self.threads)
-
-
 class PackedDecoder(Autoregressive):
     """A decoder with packed weights.
 
@@ -206,7 +103,7 @@ class PackedDecoder(Autoregressive):
         self.logits = self.program.buffer(CHUNK, -(-self.vocab_size // BLOCK) * BLOCK)
         weight = model.embedding.weight[: self.vocab_size] if model.head is None else model.head.weight
         assert isinstance(model.norm, nn.LayerNorm)
-        self.program.linear([weight], self.x, self.logits, norm=model.norm)
+        self.program.linear(weight, None, self.x, self.logits, norm=model.norm)
         self.program.finish()
         self.program.call[Call.TABLE] = self.table.data_ptr()
         self.scores = torch.zeros(0)
@@ -234,13 +131,13 @@ class PackedDecoder(Autoregressive):
         for layer, block in enumerate(model.stack()):
             attention, feed_forward = block.attention, block.feed_forward
             maps = [attention.queries, attention.keys, attention.values]
-            program.linear(maps, self.x, parts, norm=block.norm_attention)
+            program.linear(*_joined(maps), self.x, parts, norm=block.norm_attention)
             program.add(Kind.SPLIT, parts, parts.shape[1], H, G, K, queries, int(c.qk_norm), rotary, layer)
             program.add(Kind.ATTEND, queries, H, G, K, mixed, mixed.shape[1], layer, c.context)
-            program.linear([attention.out], mixed, y, residual=self.x)
+            program.linear(*_joined([attention.out]), mixed, y, residual=self.x)
             norm = block.norm_feed_forward
-            program.linear([feed_forward.inner], self.x, wide, norm=norm, activation=c.activation)
-            program.linear([feed_forward.out], wide, y, residual=self.x)
+            program.linear(*_joined([feed_forward.inner]), self.x, wide, norm=norm, activation=c.activation)
+            program.linear(*_joined([feed_forward.out]), wide, y, residual=self.x)
 
     def initial_state(self, batch: int, capacity: int | None = None) -> PackedCache:
         c, G, K = self.config, self.groups, self.head_width
@@ -324,3 +221,10 @@ class PackedDecoder(Autoregressive):
                 self.program.run(len(x_mD), first=self.body)
                 pieces.append(self.logits[: len(x_mD), : self.vocab_size].clone())
         return torch.cat(pieces).view(*hidden_BTD.shape[:-1], self.vocab_size)
+
+
+def _joined(maps: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """Matrix and bias of several linear maps, one after another."""
+    biases: list[Tensor] = [m.bias for m in maps if m.bias is not None]
+    weights: list[Tensor] = [m.weight for m in maps]
+    return torch.cat(weights), torch.cat(biases) if biases else None

@@ -15,7 +15,13 @@ ACTIVATIONS = ("none", "gelu", "gelu_tanh", "relu", "relu2", "swish")
 """Activation functions; in a program a function is its place in this list."""
 
 
-def _sigmoid(emit: Emitter, x: Value) -> Value:
+def sigmoid(emit: Emitter, x: Value) -> Value:
+    """Return 1 / (1 + e^-x).
+
+    Args:
+        emit: writes the instructions.
+        x: a vector of floats.
+    """
     one = emit.constant(1.0)
     return emit.over(one, emit.plus(one, emit.exp(emit.times(x, emit.constant(-1.0)))))
 
@@ -45,11 +51,9 @@ def activated(emit: Emitter, x: Value, kind: str) -> Value:
         return emit.times(x, share)
     if kind == "gelu_tanh":  # tanh(u) = 2 sigmoid(2u) - 1
         cubic = emit.fma(emit.times(x, x), emit.constant(0.044715), emit.constant(1.0))
-        return emit.times(
-            x, _sigmoid(emit, emit.times(emit.times(x, cubic), emit.constant(2 * math.sqrt(2 / math.pi))))
-        )
+        return emit.times(x, sigmoid(emit, emit.times(emit.times(x, cubic), emit.constant(2 * math.sqrt(2 / math.pi)))))
     if kind == "swish":
-        return emit.times(x, _sigmoid(emit, x))
+        return emit.times(x, sigmoid(emit, x))
     above = emit.largest(x, emit.zeros())
     return emit.times(above, above) if kind == "relu2" else above
 

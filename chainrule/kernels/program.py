@@ -18,6 +18,7 @@ import numpy as np
 from numba import types
 
 from chainrule.kernels import attention as at
+from chainrule.kernels import cells as ce
 from chainrule.kernels import elementwise as el
 from chainrule.kernels import matmul as mm
 from chainrule.kernels.cache import cache_folder
@@ -38,6 +39,7 @@ class Kind(IntEnum):
     ANGLES = 2
     SPLIT = 3
     ATTEND = 4
+    CELL = 5
 
 
 class Call(IntEnum):
@@ -332,6 +334,28 @@ def attend(op: Any, call: Any, thread: int, threads: int) -> None:
             at.mix_128(room, values, total, to, used)
 
 
+@numba.njit
+def cell(op: Any, call: Any, thread: int, threads: int) -> None:
+    """Take a step of a recurrent cell in every row.
+
+    Fields: cell; the products of all gates with the input and with h; numbers of a row of these; h; c; width of h.
+    """
+    kind, from_x, from_h, stride, hidden, memory, width = op[1:8]
+    begin, end = share(call[Call.TOKENS], thread, threads)
+    for m in range(begin, end):
+        x, y, h = from_x + 4 * stride * m, from_h + 4 * stride * m, hidden + 4 * width * m
+        if kind == 0:
+            ce.rnn_tanh(x, y, h, width // 16)
+        elif kind == 1:
+            ce.rnn_relu(x, y, h, width // 16)
+        elif kind == 2:
+            ce.rnn_sigmoid(x, y, h, width // 16)
+        elif kind == 3:
+            ce.lstm(x, y, h, memory + 4 * width * m, width // 16)
+        else:
+            ce.gru(x, y, h, width // 16)
+
+
 def _run(address: int) -> None:
     """Run the program of a call in this thread: the function that a team calls.
 
@@ -350,8 +374,10 @@ def _run(address: int) -> None:
             angles(op, call, thread, threads)
         elif op[0] == Kind.SPLIT:
             split(op, call, thread, threads)
-        else:
+        elif op[0] == Kind.ATTEND:
             attend(op, call, thread, threads)
+        else:
+            cell(op, call, thread, threads)
         if threads > 1:
             barrier(address, (i + 1) * threads)
 

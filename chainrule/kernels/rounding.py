@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from chainrule.kernels.packing import pack, unpack
-from chainrule.nn.decoder import Decoder
 
 
 def rounded(weight_NK: Tensor, precision: str) -> Tensor:
@@ -23,11 +23,11 @@ def rounded(weight_NK: Tensor, precision: str) -> Tensor:
     return unpack(weights, scales, precision)[:N, :K].to(weight_NK)
 
 
-def round_weights(model: Decoder, precision: str) -> Decoder:
-    """Return a copy of a decoder whose matrices are rounded; embeddings and norms stay as they are.
+def round_weights(model: Any, precision: str) -> Any:
+    """Return a copy of a model whose matrices are rounded; embeddings and norms stay as they are.
 
     Args:
-        model: the decoder.
+        model: one of those that ``precision.rounds`` knows.
         precision: ``int8`` or ``int4``.
     """
     model = copy.deepcopy(model)
@@ -35,16 +35,17 @@ def round_weights(model: Decoder, precision: str) -> Decoder:
         if model.head is None:  # the head keeps its own matrix: the embedding is not rounded
             model.head = nn.Linear(model.config.width, model.vocab_size, bias=False).to(model.embedding.weight)
             model.head.weight.copy_(model.embedding.weight[: model.vocab_size])
-        for linear in (m for m in model.modules() if isinstance(m, nn.Linear)):
-            linear.weight.copy_(rounded(linear.weight, precision))
+        for name in _matrices(model):
+            weight_NK = model.get_parameter(name)
+            weight_NK.copy_(rounded(weight_NK, precision))
     return model.eval()
 
 
-def pack_weights(model: Decoder, precision: str) -> dict[str, Tensor]:
-    """Return the weights of a decoder as they are kept in a file: matrices as bytes and scales, all else as it is.
+def pack_weights(model: nn.Module, precision: str) -> dict[str, Tensor]:
+    """Return the weights of a model as they are kept in a file: matrices as bytes and scales, all else as it is.
 
     Args:
-        model: the decoder.
+        model: one of those that ``precision.rounds`` knows.
         precision: ``int8`` or ``int4``.
     """
     found = dict(model.state_dict())
@@ -55,14 +56,14 @@ def pack_weights(model: Decoder, precision: str) -> dict[str, Tensor]:
     return found
 
 
-def unpack_weights(tensors: dict[str, Tensor], model: Decoder, precision: str) -> dict[str, Tensor]:
+def unpack_weights(tensors: dict[str, Tensor], model: nn.Module, precision: str) -> dict[str, Tensor]:
     """Return weights for ``load_state_dict`` from what ``pack_weights`` returned.
 
     Packing them again gives the same bytes, as the largest weight of a group is a whole number of steps.
 
     Args:
         tensors: the packed weights.
-        model: a decoder of the same shape.
+        model: a model of the same shape.
         precision: ``int8`` or ``int4``.
 
     Raises:
@@ -75,5 +76,7 @@ def unpack_weights(tensors: dict[str, Tensor], model: Decoder, precision: str) -
     return found
 
 
-def _matrices(model: Decoder) -> list[str]:
-    return [f"{name}.weight" for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+def _matrices(model: nn.Module) -> list[str]:
+    """Names of the matrices of linear maps and recurrent layers."""
+    linear = [f"{name}.weight" for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    return linear + [name for name, _ in model.named_parameters() if ".weight_ih_l" in name or ".weight_hh_l" in name]

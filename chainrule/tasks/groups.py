@@ -161,8 +161,8 @@ class Speculation(Options):
 
     speculate: str | None = option(
         "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
-        "samples, faster); auto (default): on with gpt in int8, int4 or bf16, where passes over several tokens are "
-        "rounded as those over one",
+        "samples, faster); auto (default): on in int8 and int4, and in bf16 where kernels are compiled, as passes "
+        "over several tokens are rounded there as those over one",
         choices=("auto", "on", "off"),
     )
 
@@ -172,8 +172,8 @@ class UsesRun(Machine):
 
     run: Any = argument("the folder of a run", first=True)
     precision: str | None = option(
-        "number format; int8, int4: weights of 8 or 4 bits, to generate faster (gpt); auto (default): bf16 where the "
-        "processor is faster with it, else fp32",
+        "number format; int8, int4: weights of 8 or 4 bits, to generate faster (gpt, rnn, lstm, gru); auto (default): "
+        "bf16 where the processor is faster with it, else fp32",
         choices=USED,
         group="machine",
     )

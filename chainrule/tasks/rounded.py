@@ -17,7 +17,7 @@ def export_rounded(run: Run, precision: str, out: Path | str) -> dict[str, Any]:
     """Write a run with weights of 8 or 4 bits: an ordinary run folder, which predicts what ``--precision`` predicts.
 
     Args:
-        run: a run of a Transformer decoder, loaded from a folder.
+        run: a run of a model type that can be rounded, loaded from a folder.
         precision: ``int8`` or ``int4``.
         out: the new folder.
 
@@ -29,7 +29,7 @@ def export_rounded(run: Run, precision: str, out: Path | str) -> dict[str, Any]:
     config, _, files = source.load_model()
     if (kept := config.get("weights")) is not None:
         raise UserError(f"{run.path}: its weights are in {kept} already: export the run that it was made from")
-    model = check_rounds(run.model.inspected, precision)
+    check_rounds(model := run.model.inspected, precision)
     if RunFolder(out).exists():
         raise UserError(f"{out}: holds a run already: choose another folder")
     folder = RunFolder.create(out)

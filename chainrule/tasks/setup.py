@@ -28,7 +28,7 @@ from chainrule.counting.drafter import NgramDrafter
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.kernels.packing import BITS
-from chainrule.kernels.precision import check_rounds, with_weights_in
+from chainrule.kernels.precision import with_weights_in
 from chainrule.kernels.rounding import unpack_weights
 from chainrule.runs import RunFolder
 from chainrule.runs.folder import DRAFTER
@@ -346,7 +346,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     _check_plugin(path, config.get("plugin"), chosen)
     model, kept = chosen.build(chosen.config.make(config["model"])), config.get("weights")
     try:
-        model.load_state_dict(unpack_weights(tensors, check_rounds(model, kept), kept) if kept else tensors)
+        model.load_state_dict(unpack_weights(tensors, model, kept) if kept else tensors)
     except (RuntimeError, KeyError) as error:
         raise UserError(
             f"{path}: weights do not fit the model type '{chosen.name}': {str(error).splitlines()[-1].strip()}"

@@ -79,14 +79,14 @@ def test_bytes_of_four_neighbours_of_a_row_lie_side_by_side():
 @pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize(("N", "K"), [(16, 64), (77, 100), (160, 192)])
 def test_products_equal_those_of_torch(precision, N, K):
-    from chainrule.kernels.decoder import Program
+    from chainrule.kernels.building import Program
 
     torch.manual_seed(N)
     linear, norm = nn.Linear(K, N), nn.LayerNorm(K)
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     program = Program(precision, K, 1)
     x, y = program.buffer(64, K), program.buffer(64, -(-N // 16) * 16)
-    program.linear([linear], x, y, norm=norm, activation="gelu")
+    program.linear(linear.weight, linear.bias, x, y, norm=norm, activation="gelu")
     program.finish()
     for tokens in (1, 2, 3, 8, 13):
         x.normal_()
@@ -178,15 +178,49 @@ def test_predicts_what_torch_predicts(settings, precision, most):
     assert spread > 0.5  # the predictions differ enough for an error to be seen
 
 
+RECURRENT = [
+    ("rnn", {}), ("rnn", {"activation": "relu"}), ("rnn", {"activation": "sigmoid", "layers": 1}),
+    ("lstm", {"embedding": 40}), ("lstm", {"layers": 3, "width": 48}), ("gru", {}), ("gru", {"width": 112}),
+]  # fmt: skip
+
+
+def recurrent(kind: str, **settings):
+    """A recurrent language model with large random weights."""
+    torch.manual_seed(0)
+    found = model_type(kind)
+    model = found.build(found.configure("tiny", vocab_size=50, **{"width": 64, "layers": 2, **settings})).eval()
+    for p in model.parameters():
+        nn.init.normal_(p, std=p.shape[-1] ** -0.5 if p.dim() == 2 else 0.2)
+    return model
+
+
+@needs_kernels
+@pytest.mark.parametrize(("kind", "settings"), RECURRENT, ids=str)
+@pytest.mark.parametrize("precision", FORMATS)
+def test_recurrent_networks_predict_what_torch_predicts(kind, settings, precision):
+    model, ids_BT, lengths_B = recurrent(kind, **settings), torch.randint(0, 50, (70, 12)), torch.full((70,), 12)
+    ids_BT[:, 0] = ids_BT[1, 7] = model.start_id
+    lengths_B[2], lengths_B[66] = 5, 0
+    packed = with_weights_in(precision, model, 1, pytest.fail)
+    oracle = (model if precision == "bf16" else round_weights(model, precision)).double()
+    wanted, after = oracle(ids_BT, None, lengths_B)
+    got, state = packed(ids_BT, None, lengths_B)
+    wanted, got = wanted.logits().log_softmax(-1), got.logits().double().log_softmax(-1)
+    divergence_BT = (wanted.exp() * (wanted - got)).sum(-1)[torch.arange(12) < lengths_B[:, None]]
+    assert float(divergence_BT.mean()) < 1e-4
+    assert float(wanted.std()) > 0.1
+    for mine, theirs in zip(state.parts_BLH, after.parts_BLH, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, atol=0.05, rtol=0.05)
+    assert packed.inspected.parameters_count == packed.parameters_count == model.parameters_count
+
+
 class Packed(Subject):
     """The laws' subject with packed weights, which are rounded; what they predict is the same in every order."""
 
     precision = "int8"
 
     def build(self, vocab_size=None):
-        from chainrule.kernels.decoder import PackedDecoder
-
-        return PackedDecoder(super().build(vocab_size), self.precision, 1).eval()
+        return with_weights_in(self.precision, super().build(vocab_size), 1, pytest.fail)
 
 
 EXACT = (
@@ -199,24 +233,33 @@ EXACT = (
 )  # fmt: skip
 
 
+LAWFUL = [("gpt", precision, name) for precision in FORMATS for name in EXACT] + [
+    (kind, precision, name)
+    for kind in ("rnn", "lstm", "gru")
+    for precision in ("int8", "bf16")
+    for name in EXACT
+    if name != "beyond the trained window"  # they have none
+]
+
+
 @needs_kernels
-@pytest.mark.parametrize("precision", FORMATS)
-@pytest.mark.parametrize("name", EXACT)
-def test_laws(name, precision):
+@pytest.mark.parametrize(("kind", "precision", "name"), LAWFUL)
+def test_laws(kind, precision, name):
     """To 1e-9, in float32: a row is rounded the same alone, among others, in one piece and token by token."""
-    subject = Packed(model_type("gpt"), settings={"width": 32, "heads": 2, "layers": 2})
+    subject = Packed(model_type(kind), settings={"width": 32, "layers": 2} | ({"heads": 2} if kind == "gpt" else {}))
     subject.precision = precision
     (law,) = (law for law in LAWS if law.name == name)
     law.check(subject)
 
 
 @needs_kernels
-def test_two_threads_compute_what_one_computes():
-    from chainrule.kernels.decoder import PackedDecoder
-
-    model, ids_BT = decoder(width=128, heads=4), torch.randint(0, 50, (5, 70))
+@pytest.mark.parametrize("kind", ["gpt", "rnn", "lstm", "gru"])
+def test_two_threads_compute_what_one_computes(kind):
+    model = decoder(width=128, heads=4) if kind == "gpt" else recurrent(kind, width=128)
+    ids_BT = torch.randint(0, 50, (5, 70))
     for precision in FORMATS:
-        one, two = (PackedDecoder(model, precision, threads)(ids_BT)[0].logits() for threads in (1, 2))
+        both = (with_weights_in(precision, model, threads, pytest.fail) for threads in (1, 2))
+        one, two = (packed(ids_BT)[0].logits() for packed in both)
         assert torch.equal(one, two)
 
 
@@ -296,10 +339,17 @@ def with_int8_told(model, told):
     return told[0]
 
 
+@pytest.mark.parametrize(("settings", "reason"), [({"skip": "dense"}, "skip=dense"), ({"width": 40}, "width")], ids=str)
+def test_recurrent_networks_without_a_kernel_are_computed_in_torch(settings, reason):
+    told = []
+    assert type(with_weights_in("int8", recurrent("gru", **settings), 1, told.append)).__name__ == "GRULanguageModel"
+    assert reason in told[0]
+
+
 def test_other_model_types_are_refused():
-    found = model_type("lstm")
+    found = model_type("markov")
     model = found.build(found.configure("tiny", vocab_size=9))
-    with pytest.raises(UserError, match="int8 is for Transformer decoders"):
+    with pytest.raises(UserError, match="int8 is for gpt, rnn, lstm and gru"):
         with_weights_in("int8", model, 1, print)
     assert with_weights_in("bf16", model, 1, print) is model
 

@@ -74,7 +74,7 @@ def test_what_cannot_be_exported_is_told(folders, tmp_path):
         chainrule.load(str(folders["whole"]), threads=1).export(to="int4", out=str(folders["int8"]))
     (tmp_path / "text.txt").write_text(TEXT)
     chainrule.train(str(tmp_path / "text.txt"), "markov", str(tmp_path / "markov"), threads=1)
-    with pytest.raises(UserError, match="int4 is for Transformer decoders"):
+    with pytest.raises(UserError, match="int4 is for gpt, rnn, lstm and gru"):
         chainrule.load(str(tmp_path / "markov")).export(to="int4", out=str(tmp_path / "x"))
     assert not (tmp_path / "x").exists()
 
