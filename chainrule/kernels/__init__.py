@@ -7,11 +7,14 @@ be (``selftest``). The rest of the package calls ``precision.with_weights_in``.
     packing       the layouts of matrices, and rounding to int8 and int4, in torch
     matmul        few vectors times a large matrix of int8, int4 or bf16
     attention     one query over a cache
+    cell_kinds    the recurrent cells
     cells         steps of recurrent cells
     elementwise   activation functions, and conversion to int8 and bf16
     threads       teams of torch's OpenMP pool, and a barrier
     program       a list of these operations, run by a team without a return to Python
     building      how a program is made: buffers, packed weights, linear maps
+    scan          all steps of a recurrent layer, forward and backward, for training
+    recurrent_layer  the same as a function of autograd, which nn.recurrent calls
     decoder       the step of a Transformer decoder as a program
     recurrent_step   that of an RNN, LSTM or GRU
     cache         where compiled kernels are kept

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from chainrule.kernels.cell_kinds import CELLS
 from chainrule.kernels.elementwise import activated, sigmoid
 from chainrule.kernels.vectors import LANES, Emitter, Value, micro_kernel
-
-CELLS = ("tanh", "relu", "sigmoid", "lstm", "gru")
-"""Cells: the activation functions of the plain RNN, and the two with gates; in a program a cell is its place here."""
 
 
 def tanh(emit: Emitter, x: Value) -> Value:

@@ -21,8 +21,7 @@ from chainrule.kernels import attention as at
 from chainrule.kernels import cells as ce
 from chainrule.kernels import elementwise as el
 from chainrule.kernels import matmul as mm
-from chainrule.kernels.cache import cache_folder
-from chainrule.kernels.threads import barrier, team
+from chainrule.kernels.threads import barrier, team, team_function
 from chainrule.kernels.vectors import INT, SHORT, instruction
 
 carray: Any = numba.carray  # type: ignore[attr-defined]
@@ -382,13 +381,4 @@ def _run(address: int) -> None:
             barrier(address, (i + 1) * threads)
 
 
-def _compiled() -> Any:
-    """Compile ``_run``, or load it from the cache of this processor and these sources."""
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache_folder())  # type: ignore[attr-defined]
-    try:
-        return numba.cfunc(types.void(types.intp), cache=True)(_run)
-    finally:
-        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
-
-
-run = _compiled()
+run = team_function(_run)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from chainrule.core import Autoregressive, Categorical, Prediction, Projected, State
 from chainrule.kernels.building import CHUNK, Program
-from chainrule.kernels.cells import CELLS
+from chainrule.kernels.cell_kinds import CELLS, cell_of
 from chainrule.kernels.packing import BLOCK
 from chainrule.kernels.program import Kind
 from chainrule.kernels.rounding import round_weights
-from chainrule.nn.recurrent import GRU, LSTM, HiddenState
+from chainrule.nn.recurrent import HiddenState
 from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentState
 
 
@@ -57,7 +57,6 @@ class PackedRecurrent(Autoregressive):
     def _add_layers(self, stack: CausalRecurrent) -> None:
         program, H = self.program, stack.hidden_size
         from_x, from_h = (program.buffer(CHUNK, stack.gates * H) for _ in range(2))
-        kind = "lstm" if isinstance(stack, LSTM) else "gru" if isinstance(stack, GRU) else stack.nonlinearity
         below = self.x
         for layer in range(stack.num_layers):
             w_ih, w_hh, *biases = stack.weights(layer)
@@ -66,7 +65,7 @@ class PackedRecurrent(Autoregressive):
             program.linear(w_ih, b_ih, below, from_x)
             program.linear(w_hh, b_hh, h, from_h)
             c = memory[0] if memory else None
-            program.add(Kind.CELL, CELLS.index(kind), from_x, from_h, from_x.shape[1], h, c, H)
+            program.add(Kind.CELL, CELLS.index(cell_of(stack) or ""), from_x, from_h, from_x.shape[1], h, c, H)
             below = h
 
     @property

@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ SECONDS = 600
 """Time that a self-test may take."""
 CLOSE = {"int8": 2e-2, "int4": 2e-2, "bf16": 5e-3}
 """Largest difference of the logits of a small decoder from torch's, as a share of their spread."""
+CLOSE_LAYER = 3e-2
+"""Largest difference of outputs and gradients of a recurrent layer, as a share of their norm."""
 
 
 def missing_instructions() -> str | None:
@@ -81,24 +84,51 @@ def _write(file: Path, why: str | None) -> None:
 
 
 def test() -> None:
-    """Compile the kernels, compare a small decoder with torch, and write the finding. Runs in the child."""
+    """Compile the kernels, compare them with torch, and write the finding. Runs in the child."""
+    torch.manual_seed(1)
+    _write(cache_folder() / FOUND, next((why for why in (*_steps(), *_layers()) if why), None))
+
+
+def _steps() -> Iterator[str | None]:
+    """Compare the compiled steps of small models with torch."""
     from chainrule.core import model_type
     from chainrule.kernels.decoder import PackedDecoder
+    from chainrule.kernels.recurrent_step import PackedRecurrent
     from chainrule.kernels.rounding import round_weights
 
-    torch.manual_seed(1)
-    found = model_type("gpt")
-    why = None
-    for positions, activation in (("rotary", "relu2"), ("learned", "gelu_tanh")):
-        settings = {"width": 64, "layers": 2, "heads": 2, "positions": positions, "activation": activation}
+    gpt = {"width": 64, "layers": 2, "heads": 2}
+    tested = [
+        ("gpt", PackedDecoder, {**gpt, "positions": "rotary", "activation": "relu2"}),
+        ("gpt", PackedDecoder, {**gpt, "positions": "learned", "activation": "gelu_tanh"}),
+        *((cell, PackedRecurrent, {"width": 64}) for cell in ("rnn", "lstm", "gru")),
+    ]
+    for name, packed, settings in tested:
+        found = model_type(name)
         model: Any = found.build(found.configure("tiny", vocab_size=99, **settings)).eval()
         ids_BT = torch.randint(0, 99, (2, 24))
         for precision, most in CLOSE.items():
-            packed = PackedDecoder(model, precision, torch.get_num_threads())
             with torch.no_grad():
-                got = packed(ids_BT)[0].logits()
+                got = packed(model, precision, torch.get_num_threads())(ids_BT)[0].logits()
                 wanted = (model if precision == "bf16" else round_weights(model, precision))(ids_BT)[0].logits()
             error = float((got - wanted).abs().max() / (wanted.max() - wanted.min()))
             if not error <= most:
-                why = why or f"{precision} kernels differ from torch by {error:.1e} of the spread of the logits"
-    _write(cache_folder() / FOUND, why)
+                yield f"{precision} kernels of {name} differ from torch by {error:.1e} of the spread of the logits"
+
+
+def _layers() -> Iterator[str | None]:
+    """Compare compiled recurrent layers with torch, outputs and gradients."""
+    from chainrule.kernels.recurrent_layer import scan
+    from chainrule.nn.recurrent import GRU, LSTM, RNN
+
+    for cell in (RNN, LSTM, GRU):
+        layer, x_BTD = cell(24, 32), torch.randn(5, 7, 24, requires_grad=True)
+        begin = tuple(part[:, 0] for part in layer.initial(5, x_BTD))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = scan(layer, 0, x_BTD, begin)
+        assert found is not None
+        wanted, _ = layer(x_BTD)
+        pairs = [(found[0].float(), wanted)]
+        pairs += zip(*(torch.autograd.grad(out.sum(), [x_BTD, *layer.parameters()]) for out in pairs[0]))
+        error = max(float((got - want).norm() / want.norm()) for got, want in pairs)
+        if not error <= CLOSE_LAYER:
+            yield f"the scan of {cell.__name__} differs from torch by {error:.1e} of the norm"

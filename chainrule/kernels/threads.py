@@ -16,6 +16,7 @@ import numba
 from llvmlite import ir
 from numba import types
 
+from chainrule.kernels.cache import cache_folder
 from chainrule.kernels.vectors import LONG, instruction
 
 SPINS = 20_000
@@ -33,6 +34,19 @@ def openmp() -> ctypes.CDLL | None:
         return ctypes.CDLL(min(paths)) if paths else None
     except OSError:
         return None
+
+
+def team_function(function: Any) -> Any:
+    """Compile a function of one address that the threads of a team call, or load it from the cache.
+
+    Args:
+        function: what numba compiles.
+    """
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache_folder())  # type: ignore[attr-defined]
+    try:
+        return numba.cfunc(types.void(types.intp), cache=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
 
 
 def start(function: Any, argument: int, threads: int) -> None:
