@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from chainrule.core.compute import Compute
-from chainrule.kernels.recurrent_layer import use_scan
 from chainrule.kernels.selftest import why_not
+from chainrule.kernels.training import use_kernels
 from chainrule.nn.recurrent import GRU, LSTM, RNN
 
 WIDTH, ROWS, STEPS = 256, 32, 64
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    use_scan(GRU(16, 16), Compute("cpu", True, options.threads))
+    use_kernels(GRU(16, 16), Compute("cpu", True, options.threads))
     rate, found = matmul_rate(), measure(options.rounds)
     figures: dict[str, Any] = {"threads": options.threads, "kernels": why_not() or "yes", "k_tokens_per_second": found}
     figures |= {"bf16_matmul_gflops": rate, "ratios": {}}

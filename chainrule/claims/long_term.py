@@ -35,7 +35,7 @@ from chainrule.runs.run import Run
 TRAIN = "chainrule train DATA --model lstm --out runs/lstm"
 LARGER = (
     "chainrule data make copy --task generate --out copies --size 200000\n"
-    "chainrule compare copies --models rnn,lstm,gru,gpt --budget 60s --memory-curves all --out board"
+    "chainrule compare copies --models rnn,lstm,gru,gpt --budget 45s --memory-curves all --out board"
 )
 FURTHEST = 100
 LOWEST = 1e-30

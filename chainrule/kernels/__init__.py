@@ -15,6 +15,10 @@ be (``selftest``). The rest of the package calls ``precision.with_weights_in``.
     building      how a program is made: buffers, packed weights, linear maps
     scan          all steps of a recurrent layer, forward and backward, for training
     recurrent_layer  the same as a function of autograd, which nn.recurrent calls
+    fused         parts of a Transformer, forward and backward, for training
+    fused_functions  the same as functions of autograd, which nn.attention and nn.blocks call
+    training      registers the kernels for training
+    autocast      the condition under which they apply
     decoder       the step of a Transformer decoder as a program
     recurrent_step   that of an RNN, LSTM or GRU
     cache         where compiled kernels are kept

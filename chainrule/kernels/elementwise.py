@@ -26,8 +26,13 @@ def sigmoid(emit: Emitter, x: Value) -> Value:
     return emit.over(one, emit.plus(one, emit.exp(emit.times(x, emit.constant(-1.0)))))
 
 
-def _erf(emit: Emitter, x: Value) -> Value:
-    """The error function to 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26)."""
+def erf(emit: Emitter, x: Value) -> Value:
+    """Return the error function to 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26).
+
+    Args:
+        emit: writes the instructions.
+        x: a vector of floats.
+    """
     size, one = emit.magnitude(x), emit.constant(1.0)
     t = emit.over(one, emit.fma(size, emit.constant(0.3275911), one))
     total = emit.constant(1.061405429)
@@ -47,7 +52,7 @@ def activated(emit: Emitter, x: Value, kind: str) -> Value:
     """
     half = emit.constant(0.5)
     if kind == "gelu":
-        share = emit.fma(_erf(emit, emit.times(x, emit.constant(math.sqrt(0.5)))), half, half)
+        share = emit.fma(erf(emit, emit.times(x, emit.constant(math.sqrt(0.5)))), half, half)
         return emit.times(x, share)
     if kind == "gelu_tanh":  # tanh(u) = 2 sigmoid(2u) - 1
         cubic = emit.fma(emit.times(x, x), emit.constant(0.044715), emit.constant(1.0))

@@ -9,28 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from chainrule.core.compute import Compute
+from chainrule.kernels.autocast import lowered
 from chainrule.kernels.cell_kinds import CELLS, cell_of
 from chainrule.kernels.packing import BLOCK, GROUP, pack_bf16
-from chainrule.kernels.selftest import why_not
-from chainrule.nn import recurrent
 from chainrule.nn.recurrent import HiddenState, Recurrent
-
-
-def use_scan(model: nn.Module, compute: Compute) -> None:
-    """Let recurrent layers run by the compiled scan wherever it applies; compiles it, the first time on a machine.
-
-    Args:
-        model: only models with recurrent layers need it.
-        compute: only bf16 on a CPU does.
-    """
-    recurrent_layers = any(isinstance(part, Recurrent) for part in model.modules())
-    if compute.bf16 and compute.device == "cpu" and recurrent_layers and why_not() is None:
-        recurrent.scan = scan
 
 
 def scan(layer: Recurrent, k: int, x_BTD: Tensor, begin: HiddenState) -> tuple[Tensor, HiddenState] | None:
@@ -48,9 +34,8 @@ def scan(layer: Recurrent, k: int, x_BTD: Tensor, begin: HiddenState) -> tuple[T
         without gradients, where torch's kernel is faster.
     """
     cell, (w_ih, w_hh, *biases) = cell_of(layer), layer.weights(k)
-    lowered = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     usual = x_BTD.device.type == "cpu" and w_ih.dtype == torch.float32
-    if not (lowered and usual) or cell in (None, "sigmoid") or layer.hidden_size % BLOCK or x_BTD.shape[1] < 2:
+    if not (lowered() and usual) or cell in (None, "sigmoid") or layer.hidden_size % BLOCK or x_BTD.shape[1] < 2:
         return None
     if cell == "lstm" and not torch.is_grad_enabled():
         return None

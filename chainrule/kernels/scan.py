@@ -133,10 +133,9 @@ tanh_forward, relu_forward = (micro_kernel(7)(partial(_rnn_forward, kind)) for k
 
 
 @micro_kernel(8)
-def gru_forward(
-    emit: Emitter, x: Value, y: Value, bias: Value, h: Value, output: Value, low: Value, kept: Value, vectors: Value
-) -> None:
+def gru_forward(emit: Emitter, *arguments: Value) -> None:
     """A step of the GRU: addresses of x, y, bias, h, output, operand and what is kept; vectors."""
+    x, y, bias, h, output, low, kept, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
         r, z = (sigmoid(emit, emit.plus(*row.gate(x, y, bias, gate))) for gate in (0, 1))
@@ -150,11 +149,9 @@ def gru_forward(
 
 
 @micro_kernel(10)
-def lstm_forward(
-    emit: Emitter, x: Value, y: Value, bias: Value, h: Value, c: Value, every: Value, output: Value, low: Value,
-    kept: Value, vectors: Value,
-) -> None:  # fmt: skip
+def lstm_forward(emit: Emitter, *arguments: Value) -> None:
     """A step of the LSTM: addresses of x, y, bias, h, c, c of this step, output, operand, what is kept; vectors."""
+    x, y, bias, h, c, every, output, low, kept, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
         total = [emit.plus(*row.gate(x, y, bias, gate)) for gate in range(4)]
@@ -188,12 +185,10 @@ tanh_backward, relu_backward = (micro_kernel(6)(partial(_rnn_backward, kind)) fo
 
 
 @micro_kernel(8)
-def gru_backward(
-    emit: Emitter, given: Value, dh: Value, before: Value, kept: Value, gradient: Value, product: Value, low: Value,
-    vectors: Value,
-) -> None:  # fmt: skip
+def gru_backward(emit: Emitter, *arguments: Value) -> None:
     """Addresses of the gradient of the output and of h, h before the step, what is kept, the gradients of the gates and
     of the product with h, operand; vectors. What reaches h before the step along z is left in ``dh``."""
+    given, dh, before, kept, gradient, product, low, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
         total = emit.plus(row.load_bf16(given), row.load(dh))
@@ -209,12 +204,10 @@ def gru_backward(
 
 
 @micro_kernel(9)
-def lstm_backward(
-    emit: Emitter, given: Value, dh: Value, dc: Value, before: Value, memory: Value, kept: Value, gradient: Value,
-    low: Value, vectors: Value,
-) -> None:  # fmt: skip
+def lstm_backward(emit: Emitter, *arguments: Value) -> None:
     """Addresses of the gradient of the output, of h and of c, c before and after the step, what is kept, the gradients
     of the gates, operand; vectors. What reaches c before the step is left in ``dc``."""
+    given, dh, dc, before, memory, kept, gradient, low, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
         total, squashed = emit.plus(row.load_bf16(given), row.load(dh)), tanh(emit, row.load(memory))

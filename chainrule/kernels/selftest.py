@@ -86,7 +86,7 @@ def _write(file: Path, why: str | None) -> None:
 def test() -> None:
     """Compile the kernels, compare them with torch, and write the finding. Runs in the child."""
     torch.manual_seed(1)
-    _write(cache_folder() / FOUND, next((why for why in (*_steps(), *_layers()) if why), None))
+    _write(cache_folder() / FOUND, next((why for why in (*_steps(), *_layers(), *_parts()) if why), None))
 
 
 def _steps() -> Iterator[str | None]:
@@ -132,3 +132,36 @@ def _layers() -> Iterator[str | None]:
         error = max(float((got - want).norm() / want.norm()) for got, want in pairs)
         if not error <= CLOSE_LAYER:
             yield f"the scan of {cell.__name__} differs from torch by {error:.1e} of the norm"
+
+
+def _parts() -> Iterator[str | None]:
+    """Compare the fused parts of a Transformer with torch, outputs and gradients."""
+    from chainrule.kernels import fused_functions as fused
+    from chainrule.nn.attention import AttentionBias
+    from chainrule.nn.blocks import activate
+    from chainrule.nn.positions import rotate, rotation
+
+    x_BHTK = torch.randn(2, 3, 32, 32).bfloat16().requires_grad_()
+    x_BTHK, angles = x_BHTK.transpose(1, 2).contiguous(), rotation(torch.arange(32)[None], 32)
+    scores_BHTS = (x_BHTK.float() / 32**0.5) @ x_BHTK.float().transpose(-1, -2)
+    hidden = torch.ones(32, 32, dtype=torch.bool).triu(1)
+    normed = torch.nn.functional.rms_norm(x_BHTK.float(), (32,), eps=2.0**-23)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = {
+            "activation": (fused.activate(x_BHTK, "gelu"), activate(x_BHTK.float(), "gelu")),
+            "softmax": (
+                fused.attention_weights(x_BHTK, x_BHTK, AttentionBias(causal=True)),
+                scores_BHTS.masked_fill(hidden, -torch.inf).softmax(-1),
+            ),
+            "norm and rotation": (fused.heads(x_BTHK, angles, True), rotate(normed, angles)),
+        }
+    for name, (got, wanted) in found.items():
+        assert got is not None
+        weights = torch.randn_like(wanted)
+        gradients = (
+            torch.autograd.grad((out.float() * weights).sum(), x_BHTK, retain_graph=True)[0] for out in (got, wanted)
+        )
+        pairs = [(got.float(), wanted), tuple(gradients)]
+        error = max(float((a.float() - b.float()).norm() / b.float().norm()) for a, b in pairs)
+        if not error <= CLOSE_LAYER:
+            yield f"the kernel of {name} differs from torch by {error:.1e} of the norm"

@@ -158,6 +158,10 @@ class Emitter:
         """Return the largest element, as a number."""
         return self._call("llvm.vector.reduce.fmax.v16f32", FLOAT, a)
 
+    def square_root(self, number: Value) -> Value:
+        """Return the square root of a number."""
+        return self._call("llvm.sqrt.f32", FLOAT, number)
+
     def as_bf16(self, a: Value) -> Value:
         """Round floats to bf16, to nearest even."""
         half = ir.VectorType(_BFloat(), LANES)

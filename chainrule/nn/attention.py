@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from chainrule.core.compiled import compiled
 from chainrule.core.errors import ConfigError
 from chainrule.nn.masks import Mask
 from chainrule.nn.positions import rotate
@@ -163,6 +164,8 @@ class Attention(nn.Module):
         return x_BTF.view(*x_BTF.shape[:2], x_BTF.shape[-1] // width, width).transpose(1, 2)
 
     def _rotated(self, x_BHTK: Tensor, rotary: Rotary) -> Tensor:
+        if rotary and (found := compiled("heads", x_BHTK.transpose(1, 2), rotary, self.qk_norm)) is not None:
+            return found
         x_BHTK = F.rms_norm(x_BHTK, (self.head_width,)) if self.qk_norm else x_BHTK
         return rotate(x_BHTK, rotary) if rotary else x_BHTK
 
@@ -219,6 +222,8 @@ class Attention(nn.Module):
             k: keys, B x H x S x K.
             attention_bias: mask and bias of the scores.
         """
+        if (found := compiled("attention_weights", q, k, attention_bias)) is not None:
+            return found
         scores_BHTS = (q / math.sqrt(self.head_width)) @ k.transpose(-1, -2)
         bias = attention_bias.dense(q.shape[2], k.shape[2], scores_BHTS)
         return scores_BHTS.softmax(-1) if bias is None else masked_softmax(scores_BHTS, bias)

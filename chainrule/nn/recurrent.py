@@ -19,16 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from chainrule.core.compiled import compiled
 from chainrule.core.errors import ConfigError
 from chainrule.nn.probes import Probe, observed
 
 Skip = Literal["none", "residual", "dense"]
 HiddenState = tuple[Tensor, ...]
 """The hidden state of one layer: (h,) or (h, c), each B x H."""
-scan: Callable[[Recurrent, int, Tensor, HiddenState], tuple[Tensor, HiddenState] | None] | None = None
-"""Runs a layer, given its stack, index, inputs and state, faster than torch's kernel; or returns None where it does
-not apply. ``kernels.recurrent_layer.use_scan`` sets it.
-"""
 
 
 class Recurrent(nn.Module):
@@ -193,8 +190,8 @@ class Recurrent(nn.Module):
         return out_BTH if last or not self.dropout else F.dropout(out_BTH, self.dropout, self.training)
 
     def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        """Run one layer by ``scan`` where it applies, else by the kernel of torch."""
-        if scan is not None and (found := scan(self, layer, x_BTD, hidden_state)) is not None:
+        """Run one layer by the kernel of torch, unless a compiled one applies."""
+        if (found := compiled("scan", self, layer, x_BTD, hidden_state)) is not None:
             return found
         parts = tuple(part.unsqueeze(0).contiguous() for part in hidden_state)
         begin = parts if self.parts > 1 else parts[0]

@@ -29,8 +29,8 @@ from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.kernels.packing import BITS
 from chainrule.kernels.precision import with_weights_in
-from chainrule.kernels.recurrent_layer import use_scan
 from chainrule.kernels.rounding import unpack_weights
+from chainrule.kernels.training import use_kernels
 from chainrule.runs import RunFolder
 from chainrule.runs.folder import DRAFTER
 from chainrule.runs.run import Run
@@ -228,7 +228,7 @@ def _built(ready: ResolvedRun) -> SequenceModel:
         if ready.learnt is not None:
             assert isinstance(model, Pretrainable)
             model.load_pretrained(ready.learnt)
-        use_scan(model, ready.compute)
+        use_kernels(model, ready.compute)
         return model.to(ready.compute.device)
     except ConfigError:
         raise
@@ -358,7 +358,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     if precision == "auto" and kept and compute.device == "cpu":
         precision, compute = kept, decide("cpu", kept, threads)
     model.to(compute.device).eval()
-    use_scan(model, compute)
+    use_kernels(model, compute)
     if precision in BITS and compute.device == "cpu":
         try:
             model = with_weights_in(precision, model, compute.threads, say)

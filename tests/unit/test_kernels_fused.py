@@ -1,0 +1,144 @@
+"""The fused parts of a Transformer against torch in float64, and where they apply."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from chainrule.core import Batch, model_type
+from chainrule.core.compiled import OPERATIONS
+from chainrule.kernels import fused_functions as fused
+from chainrule.kernels import selftest
+from chainrule.nn.attention import AttentionBias, as_bias, masked_softmax
+from chainrule.nn.blocks import activate
+from chainrule.nn.positions import rotate, rotation
+
+MISSING = selftest.missing_instructions()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"compiled kernels: {MISSING}")
+CLOSE = 6e-3
+"""Distance from float64 as a share of the norm; bf16 has 8 bits."""
+
+
+@pytest.fixture(params=[1, 3], ids=["1 thread", "3 threads"], autouse=True)
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def randn(*shape):
+    return torch.randn(*shape).bfloat16().requires_grad_()
+
+
+def compare(got, wanted, *inputs):
+    """``wanted`` is a function of the inputs in float64."""
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    want = wanted(*exact)
+    weights = torch.randn(want.shape, dtype=torch.float64)
+    (got.double() * weights).sum().backward()
+    (want * weights).sum().backward()
+    assert got.dtype == torch.bfloat16 and got.shape == want.shape
+    for a, b in ((got, want), *((x.grad, y.grad) for x, y in zip(inputs, exact, strict=True))):
+        assert float((a.detach().double() - b.detach()).norm()) <= CLOSE * float(b.detach().norm())
+
+
+@pytest.mark.parametrize("kind", ["gelu", "gelu_tanh", "relu", "relu2", "swish"])
+def test_activation_functions(kind):
+    x = randn(5, 7, 48)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = fused.activate(x, kind)
+    compare(got, lambda x: activate(x, kind), x)
+
+
+@pytest.mark.parametrize("kind", ["everything", "causal", "causal, more keys", "mask", "mask of heads", "mask of rows"])
+def test_attention_weights(kind):
+    T, S = (32, 32) if kind == "causal" else (19, 48)
+    q, k, bias = randn(3, 2, T, 32), randn(3, 2, S, 32), None
+    if kind.startswith("mask"):
+        seen = (
+            torch.rand({"mask": 3, "mask of heads": 3, "mask of rows": 1}[kind], 2 if "heads" in kind else 1, T, S)
+            > 0.4
+        )
+        seen[0, 0, 4] = False  # a query that sees nothing
+        bias = as_bias(seen)
+    attention_bias = AttentionBias(causal="causal" in kind, bias_BHTS=bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = fused.attention_weights(q, k, attention_bias)
+
+    def wanted(q, k):
+        scores = q @ k.transpose(-1, -2) / 32**0.5
+        added = attention_bias.dense(T, S, scores)
+        return scores.softmax(-1) if added is None else masked_softmax(scores, added)
+
+    compare(got, wanted, q, k)
+    if bias is not None:
+        assert not got[0, 0, 4].any()
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_heads_are_normalised_and_rotated(normalised, rows):
+    x, places = randn(2, 9, 3, 64), torch.arange(9) + torch.arange(rows)[:, None] * 40
+    with torch.autocast("cpu", torch.bfloat16):
+        got = fused.heads(x, rotation(places, 64), normalised)
+
+    def wanted(x):
+        heads = (
+            F.rms_norm(x.transpose(1, 2), (64,), eps=torch.finfo(torch.float32).eps)
+            if normalised
+            else x.transpose(1, 2)
+        )
+        return rotate(heads, rotation(places, 64))
+
+    compare(got, wanted, x)
+
+
+def test_elsewhere_torch_computes():
+    x, every = randn(2, 16, 2, 32), AttentionBias()
+    assert fused.activate(x, "relu") is None  # no autocast
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fused.activate(x.float(), "relu") is None
+        assert fused.activate(x.transpose(1, 2), "relu") is None
+        assert fused.activate(randn(3, 5), "relu") is None
+        assert fused.attention_weights(x, randn(2, 16, 17, 32), every) is None
+        assert fused.attention_weights(x, x, AttentionBias(bias_BHTS=torch.zeros(2, 16, 2, 2).requires_grad_())) is None
+        assert fused.heads(randn(2, 16, 2, 16), rotation(torch.arange(16)[None], 16), True) is None
+
+
+SETTINGS = {
+    "gpt": {}, "gpt with learned positions": {"positions": "learned", "activation": "gelu_tanh", "qk_norm": False},
+    "gpt with groups": {"heads": 4, "groups": 2, "activation": "swish"}, "gpt with a window": {"context": 16},
+    "gpt with alibi": {"positions": "alibi"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_gradients_of_a_model_are_as_near_to_float64_as_without_kernels(settings, monkeypatch):
+    torch.manual_seed(3)
+    found = model_type("gpt")
+    given = {"width": 64, "layers": 2, "heads": 2, "context": 32, **settings}
+    model = found.build(found.configure("tiny", vocab_size=50, **given))
+    ids_BT = torch.randint(0, 50, (3, 33))
+    ids_BT[:, 0] = ids_BT[1, 17] = model.start_id
+    batch = Batch(ids_BT[:, :-1], ids_BT[:, 1:].masked_fill(ids_BT[:, 1:] == model.start_id, -1))
+
+    def gradients(model, bf16):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = -model(batch.inputs_BT)[0].log_prob(batch.targets_BT).sum()
+        loss.backward()
+        return torch.cat([p.grad.double().flatten() for p in model.parameters()])
+
+    plain = gradients(model, True)
+    names = ("activate", "attention_weights", "heads")
+    calls = []
+    for name in names:
+        function = getattr(fused, name)
+        monkeypatch.setitem(OPERATIONS, name, lambda *a, f=function, n=name: calls.append((n, y := f(*a))) or y)
+    kernels = gradients(model, True)
+    assert {name for name, y in calls if y is not None} >= {"activate", "attention_weights"}
+    exact = gradients(model.double(), False)
+    errors = [float((x - exact).norm() / exact.norm()) for x in (plain, kernels)]
+    assert errors[1] < 1.2 * errors[0] < 0.1
