@@ -190,7 +190,7 @@ ON_RUN: list[tuple[str, Callable[[Any, Any], Any], str]] = [
     ("texts alone", lambda _, c: c.evaluate(["a", "b"]), "data in memory, written as data.txt"),
     ("a command of another task", lambda _, c: c.predict(["a"]), "this run's task is classify"),
     ("a vector of a decoder", lambda r, _: r.embed(["a"]), "embed needs a bidirectional encoder"),
-    ("a foreign format", lambda r, _: r.export("onnx", "x"), "allowed: arpa, symbols"),
+    ("a foreign format", lambda r, _: r.export("onnx", "x"), "allowed: arpa, int4, int8, symbols"),
 ]  # fmt: skip
 ATTRIBUTES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("fit of a run", lambda r: r.fit, "it is trained already; chainrule.train(data, model, out) trains"),
