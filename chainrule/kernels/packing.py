@@ -80,7 +80,10 @@ def pack_bf16(weight_NK: Tensor) -> Tensor:
     Args:
         weight_NK: weights.
     """
-    return _blocks(padded(weight_NK).bfloat16(), 2)
+    N, K = weight_NK.shape
+    low_NK = torch.nn.functional.pad(weight_NK.detach().bfloat16(), (0, -K % GROUP, 0, -N % BLOCK)).contiguous()
+    pairs = _blocks(low_NK.view(torch.int32), 1)  # moved two by two
+    return pairs.view(torch.bfloat16)
 
 
 def _blocks(x_NK: Tensor, neighbours: int) -> Tensor:

@@ -6,8 +6,9 @@ cache that is next to the processor. A step multiplies h of its rows, rounded to
 and a kernel of the cell does the rest in float32. The backward pass does the same with the transpose of W_hh, and
 leaves the gradients of the gates, from which torch computes those of the weights and the inputs.
 
-    gates     B x T x G H     W_ih x + b_ih, then their gradients; gates of a step side by side
-    kept      B x T x 4 H     of GRU: r, z, n and the product of n with h; of LSTM: i, f, g, o after their functions
+    gates     B x T x G H     W_ih x, gates of a step side by side; backward: the gradients of the gates
+    kept      B x T x G H     gates after their functions, written over the inputs that they come from
+    inner     B x T x H       of GRU: W_hn h + b_hn
     outputs   B x T x H       h in bf16
     memory    B x T x H       of LSTM: c in float32
 
@@ -16,6 +17,7 @@ The sums of a row are made in the same order whatever the rows beside it and the
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from functools import partial
 from typing import Any
@@ -26,8 +28,6 @@ import numpy as np
 from chainrule.kernels import elementwise as el
 from chainrule.kernels import matmul as mm
 from chainrule.kernels.cell_kinds import CELLS
-from chainrule.kernels.cells import tanh
-from chainrule.kernels.elementwise import sigmoid
 from chainrule.kernels.program import longs, share
 from chainrule.kernels.threads import team, team_function
 from chainrule.kernels.vectors import LANES, Emitter, Value, micro_kernel
@@ -51,15 +51,16 @@ class Field(IntEnum):
     WEIGHTS = 6
     """W_hh packed; backward: its transpose."""
     BIAS = 7
-    """b_hh in float32, G H numbers."""
+    """b_ih + b_hh in float32; of n of the GRU b_hh, and b_ih behind all gates."""
     INPUTS = 8
-    """Gates in bf16, B x T x G H; backward: address of their gradients."""
+    """Products with the inputs, then gates, in bf16, B x T x G H; backward: gradients of the gates."""
     HIDDEN = 9
     """B x H in float32: h before the first step, then h after the last one; backward: their gradients, in turn."""
     MEMORY = 10
     """The same of c."""
     OUTPUTS = 11
     KEPT = 12
+    """Backward: gates of the forward pass."""
     MEMORIES = 13
     """c after every step, B x T x H in float32."""
     ROOM = 14
@@ -67,11 +68,13 @@ class Field(IntEnum):
     OUTPUT_GRADIENTS = 15
     """B x T x H in bf16."""
     PRODUCT_GRADIENTS = 16
-    """Of GRU: gradients of the product with h, B x T x G H in bf16."""
+    """Of GRU: gradients of the inner product of n, B x T x H in bf16."""
     FIRST_HIDDEN = 17
     """h before the first step, B x H in bf16."""
     FIRST_MEMORY = 18
     """c before the first step, B x H in float32."""
+    INNER = 19
+    """Of GRU: inner product of n, B x T x H in bf16."""
 
 
 FIELDS = len(Field)
@@ -103,9 +106,20 @@ class _Row:
         for address in addresses:
             self.emit.store(rounded, self.at(address, 2, gate))
 
-    def gate(self, x: Value, y: Value, bias: Value, gate: int) -> tuple[Value, Value]:
-        """Return the product of a gate with the input, and that with h."""
-        return self.load_bf16(x, gate), self.emit.plus(self.load(y, gate), self.load(bias, gate))
+    def gate(self, x: Value, y: Value, bias: Value, gate: int) -> Value:
+        """Return a gate before its function: its products with the input and with h, and the bias."""
+        return self.emit.plus(self.load_bf16(x, gate), self.emit.plus(self.load(y, gate), self.load(bias, gate)))
+
+
+def sigmoid(emit: Emitter, x: Value, scale: float = 1.0) -> Value:
+    """Return 1 / (1 + e^(-scale x)) to 1e-6."""
+    power = emit.smallest(emit.times(x, emit.constant(-scale * math.log2(math.e))), emit.constant(100.0))
+    return emit.reciprocal(emit.plus(emit.constant(1.0), emit.exp2(power)))
+
+
+def tanh(emit: Emitter, x: Value) -> Value:
+    """Return tanh x = 2 sigmoid(2x) - 1 to 2e-6."""
+    return emit.fma(sigmoid(emit, x, 2.0), emit.constant(2.0), emit.constant(-1.0))
 
 
 def _slope(emit: Emitter, s: Value) -> Value:
@@ -123,7 +137,7 @@ def _rnn_forward(kind: int, emit: Emitter, *arguments: Value) -> None:
     x, y, bias, h, output, low, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
-        total = emit.plus(*row.gate(x, y, bias, 0))
+        total = row.gate(x, y, bias, 0)
         new = tanh(emit, total) if kind == TANH else emit.largest(total, emit.zeros())
         row.store(new, h)
         row.store_bf16(new, output, low)
@@ -134,27 +148,31 @@ tanh_forward, relu_forward = (micro_kernel(7)(partial(_rnn_forward, kind)) for k
 
 @micro_kernel(8)
 def gru_forward(emit: Emitter, *arguments: Value) -> None:
-    """A step of the GRU: addresses of x, y, bias, h, output, operand and what is kept; vectors."""
-    x, y, bias, h, output, low, kept, vectors = arguments
+    """A step of the GRU: addresses of x, y, bias, h, output, operand and the inner product of n; vectors. Gates are
+    written over x."""
+    x, y, bias, h, output, low, inner, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
-        r, z = (sigmoid(emit, emit.plus(*row.gate(x, y, bias, gate))) for gate in (0, 1))
-        n_x, n_h = row.gate(x, y, bias, 2)
+        r, z = (sigmoid(emit, row.gate(x, y, bias, gate)) for gate in (0, 1))
+        n_x = emit.plus(row.load_bf16(x, 2), row.load(bias, 3))
+        n_h = emit.plus(row.load(y, 2), row.load(bias, 2))
         n = tanh(emit, emit.fma(r, n_h, n_x))
         new = emit.fma(z, emit.builder.fsub(row.load(h), n), n)
         row.store(new, h)
         row.store_bf16(new, output, low)
-        for place, value in enumerate((r, z, n, n_h)):
-            row.store_bf16(value, kept, gate=place)
+        row.store_bf16(n_h, inner)
+        for place, value in enumerate((r, z, n)):
+            row.store_bf16(value, x, gate=place)
 
 
-@micro_kernel(10)
+@micro_kernel(9)
 def lstm_forward(emit: Emitter, *arguments: Value) -> None:
-    """A step of the LSTM: addresses of x, y, bias, h, c, c of this step, output, operand, what is kept; vectors."""
-    x, y, bias, h, c, every, output, low, kept, vectors = arguments
+    """A step of the LSTM: addresses of x, y, bias, h, c, c of this step, output, operand; vectors. Gates are written
+    over x."""
+    x, y, bias, h, c, every, output, low, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
-        total = [emit.plus(*row.gate(x, y, bias, gate)) for gate in range(4)]
+        total = [row.gate(x, y, bias, gate) for gate in range(4)]
         i, f, g, o = (tanh(emit, a) if gate == 2 else sigmoid(emit, a) for gate, a in enumerate(total))
         memory = emit.fma(f, row.load(c), emit.times(i, g))
         row.store(memory, c)
@@ -163,7 +181,7 @@ def lstm_forward(emit: Emitter, *arguments: Value) -> None:
         row.store(new, h)
         row.store_bf16(new, output, low)
         for place, value in enumerate((i, f, g, o)):
-            row.store_bf16(value, kept, gate=place)
+            row.store_bf16(value, x, gate=place)
 
 
 def _rnn_backward(kind: int, emit: Emitter, *arguments: Value) -> None:
@@ -184,23 +202,25 @@ def _rnn_backward(kind: int, emit: Emitter, *arguments: Value) -> None:
 tanh_backward, relu_backward = (micro_kernel(6)(partial(_rnn_backward, kind)) for kind in (TANH, RELU))
 
 
-@micro_kernel(8)
+@micro_kernel(9)
 def gru_backward(emit: Emitter, *arguments: Value) -> None:
-    """Addresses of the gradient of the output and of h, h before the step, what is kept, the gradients of the gates and
-    of the product with h, operand; vectors. What reaches h before the step along z is left in ``dh``."""
-    given, dh, before, kept, gradient, product, low, vectors = arguments
+    """Addresses of the gradient of the output and of h, h before the step, gates, the inner product of n, the gradients
+    of the gates and of that product, operand; vectors. What reaches h before the step along z is left in ``dh``."""
+    given, dh, before, kept, inner, gradient, product, low, vectors = arguments
     with emit.loop(vectors) as turn:
         row = _Row(emit, turn.index, vectors)
         total = emit.plus(row.load_bf16(given), row.load(dh))
-        r, z, n, n_h = (row.load_bf16(kept, gate) for gate in range(4))
+        (r, z, n), n_h = (row.load_bf16(kept, gate) for gate in range(3)), row.load_bf16(inner)
         d_z = emit.times(emit.times(total, emit.builder.fsub(row.load_bf16(before), n)), _slope(emit, z))
         d_n = emit.times(emit.times(total, emit.builder.fsub(emit.constant(1.0), z)), _bend(emit, n))
         d_r = emit.times(emit.times(d_n, n_h), _slope(emit, r))
         row.store(emit.times(total, z), dh)
         for gate, value in enumerate((d_r, d_z)):
-            row.store_bf16(value, gradient, product, low, gate=gate)
+            row.store_bf16(value, gradient, low, gate=gate)
         row.store_bf16(d_n, gradient, gate=2)
-        row.store_bf16(emit.times(d_n, r), product, low, gate=2)
+        d_inner = emit.times(d_n, r)
+        row.store_bf16(d_inner, product)
+        row.store_bf16(d_inner, low, gate=2)
 
 
 @micro_kernel(9)
@@ -264,12 +284,11 @@ def _forward(address: int) -> None:
             m, place = b - begin, b * T + t
             x, mine, h = call[Field.INPUTS] + 2 * G * H * place, y + 4 * G * H * m, call[Field.HIDDEN] + 4 * H * b
             output, operand = call[Field.OUTPUTS] + 2 * H * place, low + 2 * columns * m
-            kept = call[Field.KEPT] + 8 * H * place
             if kind == GRU:
-                gru_forward(x, mine, bias, h, output, operand, kept, vectors)
+                gru_forward(x, mine, bias, h, output, operand, call[Field.INNER] + 2 * H * place, vectors)
             elif kind == LSTM:
                 c, every = call[Field.MEMORY] + 4 * H * b, call[Field.MEMORIES] + 4 * H * place
-                lstm_forward(x, mine, bias, h, c, every, output, operand, kept, vectors)
+                lstm_forward(x, mine, bias, h, c, every, output, operand, vectors)
             elif kind == TANH:
                 tanh_forward(x, mine, bias, h, output, operand, vectors)
             else:
@@ -293,12 +312,12 @@ def _backward(address: int) -> None:
         for b in range(begin, end):
             m, place = b - begin, b * T + t
             given, dh = call[Field.OUTPUT_GRADIENTS] + 2 * H * place, call[Field.HIDDEN] + 4 * H * b
-            output, kept = call[Field.OUTPUTS] + 2 * H * place, call[Field.KEPT] + 8 * H * place
+            output, kept = call[Field.OUTPUTS] + 2 * H * place, call[Field.KEPT] + 2 * G * H * place
             gradient, operand = call[Field.INPUTS] + 2 * G * H * place, low + 2 * columns * m
             if kind == GRU:
                 before = output - 2 * H if t else call[Field.FIRST_HIDDEN] + 2 * H * b
-                products = call[Field.PRODUCT_GRADIENTS] + 2 * G * H * place
-                gru_backward(given, dh, before, kept, gradient, products, operand, vectors)
+                inner, d_inner = call[Field.INNER] + 2 * H * place, call[Field.PRODUCT_GRADIENTS] + 2 * H * place
+                gru_backward(given, dh, before, kept, inner, gradient, d_inner, operand, vectors)
             elif kind == LSTM:
                 memory = call[Field.MEMORIES] + 4 * H * place
                 earlier = memory - 4 * H if t else call[Field.FIRST_MEMORY] + 4 * H * b

@@ -121,12 +121,12 @@ class Emitter:
         return self.builder.fdiv(a, b)
 
     def largest(self, a: Value, b: Value) -> Value:
-        """Return the larger of two, element by element."""
-        return self._call("llvm.maxnum.v16f32", FLOATS, a, b)
+        """Return the larger of two, element by element; where ``a`` is not a number, neither is the result."""
+        return self.builder.select(self.builder.fcmp_ordered(">", b, a), b, a)
 
     def smallest(self, a: Value, b: Value) -> Value:
-        """Return the smaller of two, element by element."""
-        return self._call("llvm.minnum.v16f32", FLOATS, a, b)
+        """Return the smaller of two, element by element; where ``a`` is not a number, neither is the result."""
+        return self.builder.select(self.builder.fcmp_ordered("<", b, a), b, a)
 
     def magnitude(self, a: Value) -> Value:
         return self._call("llvm.fabs.v16f32", FLOATS, a)
@@ -179,6 +179,21 @@ class Emitter:
         exponent = self.builder.shl(self.builder.add(self.ints(n), self.splat(INT(127))), self.splat(INT(23)))
         tiny = self.builder.fcmp_ordered("<", x, self.constant(-87.3))
         return self.builder.select(tiny, self.zeros(), self.times(result, self.builder.bitcast(exponent, FLOATS)))
+
+    def exp2(self, x: Value) -> Value:
+        """Return 2^x to 3e-6 of it, in half the time of ``exp``."""
+        n = self.nearest(x)
+        rest, result = self.builder.fsub(x, n), self.constant(math.log(2) ** 5 / math.factorial(5))
+        for power in (4, 3, 2, 1, 0):
+            result = self.fma(result, rest, self.constant(math.log(2) ** power / math.factorial(power)))
+        every, rounding = ir.Constant(ir.IntType(16), -1), INT(4)
+        return self._call("llvm.x86.avx512.mask.scalef.ps.512", FLOATS, result, n, result, every, rounding)
+
+    def reciprocal(self, x: Value) -> Value:
+        """Return 1 / x of finite x to 1e-7 of it, by one step of Newton's method."""
+        rough = self._call("llvm.x86.avx512.rcp14.ps.512", FLOATS, x, self.zeros(), ir.Constant(ir.IntType(16), -1))
+        wrong = self.fma(self.times(x, self.constant(-1.0)), rough, self.constant(1.0))
+        return self.fma(rough, wrong, rough)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """Return a * b + c, rounded once."""

@@ -30,6 +30,8 @@ def scanned(monkeypatch):
     monkeypatch.setattr("chainrule.core.compiled.OPERATIONS", {})
     monkeypatch.setattr(training, "OPERATIONS", compiled.OPERATIONS)
     training.use_kernels(GRU(16, 16), BF16)
+    if MISSING is None:
+        assert compiled.OPERATIONS, f"torch would be compared with itself: {selftest.why_not()}"
 
 
 def results(layer, given, weights, bf16):
@@ -81,6 +83,29 @@ def test_rows_and_threads_change_no_bit(cell):
     torch.set_num_threads(1)
     for out_BTH, gradient in found[1:]:
         assert torch.equal(out_BTH, found[0][0]) and torch.equal(gradient, found[0][1])
+
+
+@needs_kernels
+@pytest.mark.parametrize(("cell", "settings"), [(RNN, {}), (RNN, {"nonlinearity": "relu"}), (LSTM, {}), (GRU, {})])
+def test_what_is_not_a_number_is_passed_on(cell, settings):
+    layer, x_BTD = cell(16, 32, **settings), torch.randn(3, 5, 16)
+    x_BTD[1, 2, 7] = torch.nan
+    with torch.autocast("cpu", torch.bfloat16):
+        out_BTH = layer(x_BTD)[0]
+    assert out_BTH[1, 2:].isnan().all()
+    assert out_BTH[1, :2].isfinite().all() and out_BTH[::2].isfinite().all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("cell", [LSTM, GRU])
+@pytest.mark.parametrize("size", [80.0, 1e4, 1e30])
+def test_large_gates_saturate(cell, size):
+    layer, x_BTD = cell(16, 32), torch.randn(3, 5, 16) * size
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x_BTD)[0].float()
+    wanted = layer(x_BTD)[0]
+    assert found.isfinite().all()
+    torch.testing.assert_close(found.abs().mean(), wanted.abs().mean(), rtol=0.05, atol=0.02)
 
 
 @needs_kernels
