@@ -15,6 +15,8 @@ be (``selftest``). The rest of the package calls ``precision.with_weights_in``.
     building      how a program is made: buffers, packed weights, linear maps
     scan          all steps of a recurrent layer, forward and backward, for training
     recurrent_layer  the same as a function of autograd, which nn.recurrent calls
+    tiles         products of small matrices of bf16, four rows at a time
+    whole_attention  attention of all queries, forward and backward, for training
     fused         parts of a Transformer, forward and backward, for training
     fused_functions  the same as functions of autograd, which nn.attention and nn.blocks call
     training      registers the kernels for training

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from chainrule.kernels.autocast import lowered
-from chainrule.nn.attention import AttentionBias
+from chainrule.nn.attention import BRIEF, AttentionBias
 
 
 def _applies(x: Tensor) -> bool:
@@ -47,6 +47,32 @@ def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, attention_bias: AttentionB
             return None
         bias = bias.to(torch.bfloat16).contiguous()
     return Weights.apply((q_BHTK @ k_BHSK.transpose(-1, -2)).contiguous(), bias, K**-0.5, causal)
+
+
+def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, attention_bias: AttentionBias) -> Tensor | None:
+    """Return the weighted sum of values, heads side by side: B x T x H V; None: the kernel does not apply.
+
+    It applies to widths of heads that divide by 32, queries by 4 and keys by 16, up to ``BRIEF`` of them: the weights
+    are kept for the backward pass.
+
+    Args:
+        q_BHTK: queries.
+        k_BHSK: keys.
+        v_BHSV: values.
+        attention_bias: mask and bias, the bias without gradients.
+    """
+    (B, H, T, K), S, V, bias = q_BHTK.shape, k_BHSK.shape[2], v_BHSV.shape[-1], attention_bias.bias_BHTS
+    causal = attention_bias.causal and bias is None
+    given = (q_BHTK, k_BHSK, v_BHSV)
+    if not all(_applies(x) and x.stride(-1) == 1 for x in given) or T % 4 or S % 16 or K % 32 or V % 32:
+        return None
+    if not T or not 0 < S <= BRIEF or (causal and T > S):
+        return None
+    if bias is not None:
+        if bias.requires_grad or bias.shape[-1] != S:
+            return None
+        bias = bias.to(torch.bfloat16).contiguous().expand(B, H, T, S)
+    return Attend.apply(*given, bias, causal)
 
 
 def heads(x_BTHK: Tensor, rotary: tuple[Tensor, Tensor], normalised: bool) -> Tensor | None:
@@ -115,6 +141,35 @@ class Weights(torch.autograd.Function):
         call = fused.call_of(**ctx.fields, x=weights, y=d_scores, given=d_weights, scale=ctx.scale)
         _start(fused.backward_softmax, call)
         return d_scores, None, None, None
+
+
+class Attend(torch.autograd.Function):
+    """Attention; inputs: queries, keys, values, bias, and whether it is causal."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
+        from chainrule.kernels import whole_attention as whole
+
+        (B, H, T, K), S, V = q.shape, k.shape[2], v.shape[-1]
+        y_BTHV, weights = q.new_empty(B, T, H, V), q.new_empty(B, H, T, S)
+        sizes = {"rows": B, "heads": H, "queries": T, "keys": S, "width": K, "value_width": V}
+        ctx.fields = {**sizes, "causal": int(causal), "scale": torch.tensor(K**-0.5, dtype=torch.float32)}
+        matrices = {"q": q, "k": k, "v": v, "y": y_BTHV.transpose(1, 2), "p": weights, "bias": bias}
+        _start(whole.forward, whole.call_of(matrices, **ctx.fields))
+        ctx.save_for_backward(q, k, v, weights)
+        return y_BTHV.flatten(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *given: Any) -> Any:
+        from chainrule.kernels import whole_attention as whole
+
+        q, k, v, weights = ctx.saved_tensors
+        dy = given[0].to(torch.bfloat16).contiguous().unflatten(2, (q.shape[1], -1)).transpose(1, 2)
+        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        matrices = {"q": q, "k": k, "v": v, "p": weights, "dy": dy, "dq": dq, "dk": dk, "dv": dv}
+        _start(whole.backward, whole.call_of(matrices, **ctx.fields))
+        return dq, dk, dv, None, None
 
 
 class Heads(torch.autograd.Function):

@@ -153,6 +153,10 @@ def _parts() -> Iterator[str | None]:
                 fused.attention_weights(x_BHTK, x_BHTK, AttentionBias(causal=True)),
                 scores_BHTS.masked_fill(hidden, -torch.inf).softmax(-1),
             ),
+            "attention": (
+                fused.attend(x_BHTK, x_BHTK, x_BHTK, AttentionBias(causal=True)),
+                (scores_BHTS.masked_fill(hidden, -torch.inf).softmax(-1) @ x_BHTK.float()).transpose(1, 2).flatten(2),
+            ),
             "norm and rotation": (fused.heads(x_BTHK, angles, True), rotate(normed, angles)),
         }
     for name, (got, wanted) in found.items():

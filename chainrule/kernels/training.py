@@ -25,5 +25,5 @@ def use_kernels(model: nn.Module, compute: Compute) -> None:
 
     OPERATIONS.update(
         scan=recurrent_layer.scan, activate=fused_functions.activate,
-        attention_weights=fused_functions.attention_weights, heads=fused_functions.heads,
+        attention_weights=fused_functions.attention_weights, attend=fused_functions.attend, heads=fused_functions.heads,
     )  # fmt: skip

@@ -95,6 +95,71 @@ def test_heads_are_normalised_and_rotated(normalised, rows):
     compare(got, wanted, x)
 
 
+def masked(kind, B, H, T, S):
+    """A mask of attention with a query that sees nothing."""
+    seen = torch.rand(B if "rows" in kind else 1, H if "heads" in kind else 1, T, S) > 0.4
+    seen[0, 0, 4] = False
+    return as_bias(seen)
+
+
+@pytest.mark.parametrize("kind", ["everything", "causal", "mask", "mask of heads", "mask of rows and heads"])
+@pytest.mark.parametrize(
+    ("H", "T", "S", "K", "V"),
+    [(1, 16, 16, 32, 32), (3, 20, 48, 64, 32), (2, 36, 112, 32, 96), (2, 80, 80, 160, 64)],
+)
+def test_whole_attention(kind, H, T, S, K, V):
+    q, k, v = randn(2, H, T, K), randn(2, H, S, K), randn(2, S, H, V)
+    bias = masked(kind, 2, H, T, S) if "mask" in kind else None
+    attention_bias = AttentionBias(causal=kind == "causal", bias_BHTS=bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = fused.attend(q, k, v.transpose(1, 2), attention_bias)  # values lie as a linear map writes them
+
+    def wanted(q, k, v):
+        scores = q @ k.transpose(-1, -2) / K**0.5
+        added = attention_bias.dense(T, S, scores)
+        weights = scores.softmax(-1) if added is None else masked_softmax(scores, added)
+        return (weights @ v.transpose(1, 2)).transpose(1, 2).flatten(2)
+
+    compare(got, wanted, q, k, v)
+    if bias is not None:
+        assert not got[0, 4, :V].any()
+
+
+def test_what_is_not_a_number_is_not_hidden_by_attention():
+    q, k, v = (randn(1, 1, 16, 32) for _ in range(3))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        k[0, 0, 3, 5] = torch.nan
+        found = fused.attend(q, k, v, AttentionBias(causal=True))
+    assert found.isnan().all(-1).tolist() == [[False] * 3 + [True] * 13]
+
+
+def test_attention_gives_the_same_bits_again():
+    q, k, v, g = randn(3, 2, 32, 32), randn(3, 2, 32, 32), randn(3, 2, 32, 32), torch.randn(3, 32, 64)
+    found = []
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = fused.attend(q, k, v, AttentionBias(causal=True))
+        found.append((y, *torch.autograd.grad(y, (q, k, v), g.bfloat16())))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_attention_elsewhere_is_computed_by_torch():
+    def applies(q, k, v, bias=None, causal=False):
+        with torch.autocast("cpu", torch.bfloat16):
+            return fused.attend(q, k, v, AttentionBias(causal, bias)) is not None
+
+    x = randn(1, 2, 16, 32)
+    assert applies(x, x, x) and fused.attend(x, x, x, AttentionBias()) is None  # the latter: no autocast
+    assert not applies(x.float(), x, x)
+    assert not applies(x[:, :, :15], x, x)  # a row is left over
+    assert not applies(x, x[:, :, :15], x[:, :, :15])
+    assert not applies(randn(1, 2, 16, 48), randn(1, 2, 16, 48), x)
+    assert not applies(x, x[:, :, :0], x[:, :, :0])
+    assert not applies(randn(1, 2, 32, 32), x, x, causal=True)  # queries before the first key
+    assert not applies(x, randn(1, 2, 528, 32), randn(1, 2, 528, 32))
+    assert not applies(x, x, x, torch.zeros(1, 2, 16, 16).requires_grad_())
+
+
 def test_elsewhere_torch_computes():
     x, every = randn(2, 16, 2, 32), AttentionBias()
     assert fused.activate(x, "relu") is None  # no autocast
@@ -109,8 +174,8 @@ def test_elsewhere_torch_computes():
 
 SETTINGS = {
     "gpt": {}, "gpt with learned positions": {"positions": "learned", "activation": "gelu_tanh", "qk_norm": False},
-    "gpt with groups": {"heads": 4, "groups": 2, "activation": "swish"}, "gpt with a window": {"context": 16},
-    "gpt with alibi": {"positions": "alibi"},
+    "gpt with groups": {"heads": 4, "groups": 2, "head_width": 32, "activation": "swish"},
+    "gpt with a window": {"context": 16}, "gpt with alibi": {"positions": "alibi"},
 }  # fmt: skip
 
 
@@ -132,13 +197,13 @@ def test_gradients_of_a_model_are_as_near_to_float64_as_without_kernels(settings
         return torch.cat([p.grad.double().flatten() for p in model.parameters()])
 
     plain = gradients(model, True)
-    names = ("activate", "attention_weights", "heads")
+    names = ("activate", "attention_weights", "attend", "heads")
     calls = []
     for name in names:
         function = getattr(fused, name)
         monkeypatch.setitem(OPERATIONS, name, lambda *a, f=function, n=name: calls.append((n, y := f(*a))) or y)
     kernels = gradients(model, True)
-    assert {name for name, y in calls if y is not None} >= {"activate", "attention_weights"}
+    assert {name for name, y in calls if y is not None} >= {"activate", "attend"}
     exact = gradients(model.double(), False)
     errors = [float((x - exact).norm() / exact.norm()) for x in (plain, kernels)]
     assert errors[1] < 1.2 * errors[0] < 0.1
