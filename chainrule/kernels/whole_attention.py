@@ -1,6 +1,6 @@
 """Attention of all queries of a sequence in bf16, forward and backward: softmax(scale Q K^T + bias) V.
 
-A head of a sequence is computed by one thread, and all that it needs stays in its cache. Four queries at a time:
+A head of a sequence is computed by one thread, and all that it needs stays in its cache. Eight queries at a time:
 
     scores = Q K^T      K packed ``across``
     P      = softmax    in float32, kept in bf16 for the backward pass, T x S
@@ -26,6 +26,7 @@ import numba
 import numpy as np
 from torch import Tensor
 
+from chainrule.kernels.calls import Call, make_call
 from chainrule.kernels.program import longs, share
 from chainrule.kernels.threads import team, team_function
 from chainrule.kernels.tiles import ROWS, across, interleave, product, product_bf16
@@ -86,8 +87,7 @@ def soften(emit: Emitter, scores: Value, bias: Value, weights: Value, scale: Val
     most = emit.splat(highest)
     with emit.loop(vectors, emit.zeros()) as turn:
         at = emit.add(scores, emit.mul(turn.index, 4 * LANES))
-        less = emit.builder.fsub(emit.load(at), most)
-        each = emit.fma(less, emit.zeros(), emit.exp(less))  # exp knows no NaN
+        each = emit.exp(emit.builder.fsub(emit.load(at), most))
         emit.store(each, at)
         turn.values[0] = emit.plus(turn.values[0], each)
     part = emit.builder.fdiv(FLOAT(1), emit.sum(turn.results[0]))
@@ -122,14 +122,14 @@ def head_at(call: Any, field: int, b: int, h: int) -> int:
 
 @numba.njit
 def blocks_seen(call: Any, t: int) -> int:
-    """Blocks of 16 keys that the four queries from t see."""
+    """Blocks of 16 keys that the eight queries from t see."""
     S = call[Field.KEYS]
     return (S - call[Field.QUERIES] + t + ROWS - 1) // 16 + 1 if call[Field.CAUSAL] else S // 16
 
 
 @numba.njit
 def pairs_seen(call: Any, t: int) -> int:
-    """Pairs of keys that the four queries from t see."""
+    """Pairs of keys that the eight queries from t see."""
     S = call[Field.KEYS]
     return (S - call[Field.QUERIES] + t + ROWS) // 2 if call[Field.CAUSAL] else S // 2
 
@@ -151,7 +151,7 @@ def pack_rows(x: int, pitch: int, packed: int, rows: int, width: int) -> None:
 
 @numba.njit
 def forward_head(call: Any, b: int, h: int, room: Any) -> None:
-    """Compute a head; room: float32 scores of four queries, packed keys and values."""
+    """Compute a head; room: float32 scores of eight queries, packed keys and values."""
     T, S, K, V = call[Field.QUERIES], call[Field.KEYS], call[Field.WIDTH], call[Field.VALUE_WIDTH]
     q, q_pitch, y, y_pitch = (
         head_at(call, Field.Q, b, h),
@@ -194,7 +194,7 @@ def _forward(address: int) -> None:
 
 @numba.njit
 def backward_queries(call: Any, b: int, h: int, room: int, turned: int) -> None:
-    """Compute dQ, and P and dS in pairs of rows; room: dP and dS of four queries, packed values and keys."""
+    """Compute dQ, and P and dS in pairs of rows; room: dP and dS of eight queries, packed values and keys."""
     T, S, K, V = call[Field.QUERIES], call[Field.KEYS], call[Field.WIDTH], call[Field.VALUE_WIDTH]
     dy, dy_pitch = head_at(call, Field.DY, b, h), call[Field.DY + 3]
     dq, dq_pitch = head_at(call, Field.DQ, b, h), call[Field.DQ + 3]
@@ -255,18 +255,16 @@ def _backward(address: int) -> None:
 forward, backward = team_function(_forward), team_function(_backward)
 
 
-def call_of(matrices: dict[str, Tensor | None], **fields: int | Tensor) -> np.ndarray:
-    """Return the numbers of a call.
+def call_of(matrices: dict[str, Tensor | None], **fields: int | Tensor) -> Call:
+    """Return a call.
 
     Args:
         matrices: tensors of sequences x heads x rows x columns by the names of ``Field`` in lower case.
         fields: the other fields; a tensor stands for its address.
     """
-    call = np.zeros(FIELDS, np.int64)
-    for name, value in fields.items():
-        call[Field[name.upper()]] = value if isinstance(value, int) else value.data_ptr()
-    for name, matrix in matrices.items():
-        if matrix is not None:
-            place = Field[name.upper()]
-            call[place : place + 4] = matrix.data_ptr(), *(matrix.element_size() * x for x in matrix.stride()[:3])
+    given = {name: matrix for name, matrix in matrices.items() if matrix is not None}
+    call = make_call(Field, FIELDS, **fields, **given)
+    for name, matrix in given.items():
+        place = Field[name.upper()]
+        call.numbers[place + 1 : place + 4] = [matrix.element_size() * step for step in matrix.stride()[:3]]
     return call
