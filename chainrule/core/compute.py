@@ -2,13 +2,15 @@
 
 The choice follows from the machine and the settings, never from timing, so that the same command gives the same bits
 on the same machine. This is the only module that changes process-wide state of torch: ``decide`` sets the number of
-threads and leaves it set; ``RandomState`` replaces the state of torch's generators for the duration of a ``with``
-block.
+threads and leaves it set; ``keep_freed_memory`` changes what happens to freed memory, for good; ``RandomState``
+replaces the state of torch's generators for the duration of a ``with`` block.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -33,6 +35,29 @@ class Compute:
 
     def __str__(self) -> str:
         return f"{self.device}, {'bf16' if self.bf16 else 'fp32'}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Settings of the GNU C library's ``mallopt``."""
+KEPT = 1 << 30
+"""Bytes: larger tensors, and more free memory than this, still go back to the operating system."""
+
+
+def keep_freed_memory() -> bool:
+    """Keep memory of the CPU that tensors free, for the next ones; at most ``KEPT`` bytes at the end of the heap.
+
+    Otherwise the GNU C library gives much of what a training step frees back to the operating system, which must clear
+    every page again for the next step. Where there is another C library, and where the environment decides about memory
+    (``MALLOC_...``, ``GLIBC_TUNABLES``), nothing changes.
+
+    Returns:
+        True where memory is kept from now on.
+    """
+    decided = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if decided or mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, KEPT) and mallopt(M_TRIM_THRESHOLD, KEPT))
 
 
 class RandomState:

@@ -10,13 +10,18 @@ be (``selftest``). The rest of the package calls ``precision.with_weights_in``.
     cell_kinds    the recurrent cells
     cells         steps of recurrent cells
     elementwise   activation functions, and conversion to int8 and bf16
+    calls         numbers and addresses that a call hands to a team
     threads       teams of torch's OpenMP pool, and a barrier
     program       a list of these operations, run by a team without a return to Python
     building      how a program is made: buffers, packed weights, linear maps
     scan          all steps of a recurrent layer, forward and backward, for training
     recurrent_layer  the same as a function of autograd, which nn.recurrent calls
+    tiles         products of small matrices of bf16, eight rows at a time
+    whole_attention  attention of all queries, forward and backward, for training
     fused         parts of a Transformer, forward and backward, for training
-    fused_functions  the same as functions of autograd, which nn.attention and nn.blocks call
+    norm          layer norm, forward and backward, for training
+    loss          log p of targets, forward and backward, for training
+    fused_functions  the same as functions of autograd, which nn.attention, nn.blocks and core.prediction call
     training      registers the kernels for training
     autocast      the condition under which they apply
     decoder       the step of a Transformer decoder as a program

@@ -17,6 +17,7 @@ import numba
 import numpy as np
 
 from chainrule.kernels.attention import softmax
+from chainrule.kernels.calls import make_call
 from chainrule.kernels.cells import tanh
 from chainrule.kernels.elementwise import ACTIVATIONS, activated, erf, sigmoid
 from chainrule.kernels.program import longs, share, shorts
@@ -342,15 +343,4 @@ def _heads_backward(address: int) -> None:
 forward_activation, backward_activation = team_function(_activation), team_function(_activation_backward)
 forward_softmax, backward_softmax = team_function(_softmax), team_function(_softmax_backward)
 forward_heads, backward_heads = team_function(_heads), team_function(_heads_backward)
-
-
-def call_of(**fields: Any) -> np.ndarray:
-    """Return the numbers of a call; a tensor stands for its address.
-
-    Args:
-        fields: values by the names of ``Field`` in lower case; 0 where none is given.
-    """
-    call = np.zeros(FIELDS, np.int64)
-    for name, value in fields.items():
-        call[Field[name.upper()]] = value if isinstance(value, int) else value.data_ptr()
-    return call
+call_of = partial(make_call, Field)

@@ -84,7 +84,7 @@ floats, doubles, longs, shorts = (_pointer(kind) for kind in (types.float32, typ
 
 
 @instruction
-def _to_bf16(_context: Any, number: Any) -> Any:
+def to_bf16(_context: Any, number: Any) -> Any:
     """The bits of a float32, rounded to bf16, to nearest even."""
 
     def generate(_context: Any, b: Any, _signature: Any, values: Any) -> Any:
@@ -269,7 +269,7 @@ def split(op: Any, call: Any, thread: int, threads: int) -> None:
             q = shorts(queries + 2 * width * (heads * m + part))
             scale = np.float32(1 / np.sqrt(width))
             for i in range(width):
-                q[i] = _to_bf16(np.float32(x[i] * scale))
+                q[i] = to_bf16(np.float32(x[i] * scale))
             continue
         slot = table[3 * m + 1] % slots
         head = (part - heads) % groups
@@ -277,11 +277,11 @@ def split(op: Any, call: Any, thread: int, threads: int) -> None:
         if part < heads + groups:
             k = shorts(call[Call.KEYS] + at_row + 2 * (slot // 16) * 16 * width)
             for i in range(width):
-                k[(i // 2) * 32 + (slot % 16) * 2 + i % 2] = _to_bf16(x[i])
+                k[(i // 2) * 32 + (slot % 16) * 2 + i % 2] = to_bf16(x[i])
         else:
             v = shorts(call[Call.VALUES] + at_row + 2 * slot * width)
             for i in range(width):
-                v[i] = _to_bf16(x[i])
+                v[i] = to_bf16(x[i])
 
 
 @numba.njit

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from chainrule.kernels.autocast import lowered
+from chainrule.kernels.calls import run_call
 from chainrule.kernels.cell_kinds import CELLS, cell_of
 from chainrule.kernels.packing import BLOCK, GROUP, pack_bf16
 from chainrule.nn.recurrent import HiddenState, Recurrent
@@ -64,7 +65,7 @@ class Scan(torch.autograd.Function):
         weights, room = pack_bf16(w_hh), _room(B, columns, len(w_hh))
         fields = {"cell": cell, "rows": B, "steps": T, "width": H, "gates": len(w_hh) // H, "columns": columns}
         state = {"memory": memory[0]} if memory else {}
-        _start(forward, call_of(
+        run_call(forward, call_of(
             **fields, **state, weights=weights, bias=bias, inputs=gates, hidden=hidden, outputs=out_BTH, inner=inner,
             memories=memories, room=room,
         ))  # fmt: skip
@@ -90,7 +91,7 @@ class Scan(torch.autograd.Function):
         columns, weights = _columns(G * H), pack_bf16(w_hh.T)
         state = {"memory": d_memory[0], "first_memory": begin[1].detach().float().contiguous()} if d_memory else {}
         room = _room(B, columns, H)
-        _start(backward, call_of(
+        run_call(backward, call_of(
             **{**ctx.fields, "columns": columns}, **state, weights=weights, inputs=gates, hidden=d_hidden,
             outputs=out_BTH, kept=kept, memories=memories, room=room, output_gradients=d_out,
             product_gradients=d_inner, first_hidden=first, inner=inner,
@@ -114,12 +115,6 @@ def _bias(cell: int, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> 
         return w_hh.new_zeros(2 * len(w_hh))
     both, H = (b_ih + b_hh).detach(), w_hh.shape[1]
     return torch.cat([both[: 2 * H], b_hh[2 * H :].detach(), b_ih[2 * H :].detach()]) if cell == GRU else both
-
-
-def _start(function: Any, call: Any) -> None:
-    from chainrule.kernels.threads import start
-
-    start(function, call.ctypes.data, torch.get_num_threads())
 
 
 def _columns(width: int) -> int:

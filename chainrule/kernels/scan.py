@@ -23,10 +23,10 @@ from functools import partial
 from typing import Any
 
 import numba
-import numpy as np
 
 from chainrule.kernels import elementwise as el
 from chainrule.kernels import matmul as mm
+from chainrule.kernels.calls import make_call
 from chainrule.kernels.cell_kinds import CELLS
 from chainrule.kernels.program import longs, share
 from chainrule.kernels.threads import team, team_function
@@ -334,15 +334,4 @@ def _backward(address: int) -> None:
 
 
 forward, backward = team_function(_forward), team_function(_backward)
-
-
-def call_of(**fields: Any) -> np.ndarray:
-    """Return the numbers of a call; a tensor stands for its address.
-
-    Args:
-        fields: values by the names of ``Field`` in lower case; 0 where none is given.
-    """
-    call = np.zeros(FIELDS, np.int64)
-    for name, value in fields.items():
-        call[Field[name.upper()]] = value if isinstance(value, int) else value.data_ptr()
-    return call
+call_of = partial(make_call, Field)

@@ -145,6 +145,7 @@ def _parts() -> Iterator[str | None]:
     x_BTHK, angles = x_BHTK.transpose(1, 2).contiguous(), rotation(torch.arange(32)[None], 32)
     scores_BHTS = (x_BHTK.float() / 32**0.5) @ x_BHTK.float().transpose(-1, -2)
     hidden = torch.ones(32, 32, dtype=torch.bool).triu(1)
+    layer_norm, targets_BHT = torch.nn.LayerNorm(32), torch.full((2, 3, 32), 7)
     normed = torch.nn.functional.rms_norm(x_BHTK.float(), (32,), eps=2.0**-23)
     with torch.autocast("cpu", torch.bfloat16):
         found = {
@@ -153,6 +154,12 @@ def _parts() -> Iterator[str | None]:
                 fused.attention_weights(x_BHTK, x_BHTK, AttentionBias(causal=True)),
                 scores_BHTS.masked_fill(hidden, -torch.inf).softmax(-1),
             ),
+            "attention": (
+                fused.attend(x_BHTK, x_BHTK, x_BHTK, AttentionBias(causal=True)),
+                (scores_BHTS.masked_fill(hidden, -torch.inf).softmax(-1) @ x_BHTK.float()).transpose(1, 2).flatten(2),
+            ),
+            "norm": (fused.normalised(x_BHTK.float(), layer_norm), layer_norm(x_BHTK.float())),
+            "loss": (fused.log_prob(x_BHTK, targets_BHT), x_BHTK.float().log_softmax(-1)[..., 7]),
             "norm and rotation": (fused.heads(x_BTHK, angles, True), rotate(normed, angles)),
         }
     for name, (got, wanted) in found.items():

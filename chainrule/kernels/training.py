@@ -24,6 +24,7 @@ def use_kernels(model: nn.Module, compute: Compute) -> None:
     from chainrule.kernels import fused_functions, recurrent_layer
 
     OPERATIONS.update(
-        scan=recurrent_layer.scan, activate=fused_functions.activate,
+        scan=recurrent_layer.scan, activate=fused_functions.activate, attend=fused_functions.attend,
         attention_weights=fused_functions.attention_weights, heads=fused_functions.heads,
+        norm=fused_functions.normalised, log_prob=fused_functions.log_prob,
     )  # fmt: skip

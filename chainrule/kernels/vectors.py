@@ -168,8 +168,10 @@ class Emitter:
         return self.builder.bitcast(self._call("llvm.x86.avx512bf16.cvtneps2bf16.512", half, a), SHORTS)
 
     def exp(self, x: Value) -> Value:
-        """Return e^x to 2 units in the last place: 2^n times a polynomial of what is left; 0 below -87."""
-        kept = self.smallest(self.largest(x, self.constant(-87.3)), self.constant(88.0))
+        """Return e^x to 2 units in the last place: 2^n times a polynomial of what is left; 0 below -87, NaN of NaN."""
+        low, high = self.constant(-87.3), self.constant(88.0)
+        kept = self.builder.select(self.builder.fcmp_ordered("<", x, low), low, x)
+        kept = self.builder.select(self.builder.fcmp_ordered(">", kept, high), high, kept)
         n = self.nearest(self.times(kept, self.constant(math.log2(math.e))))
         rest = self.fma(n, self.constant(-0.693359375), kept)  # ln 2 in two parts: the first is exact times n
         rest = self.fma(n, self.constant(2.12194440e-4), rest)

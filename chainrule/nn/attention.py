@@ -198,6 +198,8 @@ class Attention(nn.Module):
         k, v = k.to(q_BHTK.dtype), v.to(q_BHTK.dtype)
         if observed(self):
             mixed = self._observed(q_BHTK, k, v, attention_bias)
+        elif (found := compiled("attend", q_BHTK, k, v, attention_bias)) is not None:
+            return found
         elif explicit_is_faster(q_BHTK, k):
             mixed = self.attention_weights(q_BHTK, k, attention_bias) @ v
         else:

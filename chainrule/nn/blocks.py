@@ -35,6 +35,17 @@ def activate(x: Tensor, kind: Activation) -> Tensor:
     return F.relu(x).square() if kind == "relu2" else F.relu(x)
 
 
+def pre_norm(norm: nn.Module, x_BTD: Tensor) -> Tensor:
+    """Normalise what matrices alone read: a kernel may give it in bf16.
+
+    Args:
+        norm: a layer norm.
+        x_BTD: residual path.
+    """
+    found = compiled("norm", x_BTD, norm)
+    return norm(x_BTD) if found is None else found
+
+
 class FeedForward(nn.Module):
     """A layer D -> F -> D, the same at every position."""
 
@@ -82,7 +93,7 @@ class Block(nn.Module):
 
     def pre_attention_norm(self, x_BTD: Tensor) -> Tensor:
         """Return the input to attention, after the pre-norm."""
-        return self.norm_attention(x_BTD) if self.pre else x_BTD
+        return pre_norm(self.norm_attention, x_BTD) if self.pre else x_BTD
 
     def residual(self, x_BTD: Tensor, mixed_BTD: Tensor, source: Source | None = None) -> Tensor:
         """Add the output of attention to the residual path, then that of cross-attention and the feed-forward layer.
@@ -100,7 +111,7 @@ class Block(nn.Module):
         return self._residual_step(x, self.feed_forward, self.norm_feed_forward)
 
     def _residual_step(self, x: Tensor, f: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
-        return x + self.drop(f(norm(x))) if self.pre else norm(x + self.drop(f(x)))
+        return x + self.drop(f(pre_norm(norm, x))) if self.pre else norm(x + self.drop(f(x)))
 
     def drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

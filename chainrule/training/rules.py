@@ -25,7 +25,7 @@ from chainrule.core import (
     State,
     total,
 )
-from chainrule.core.compute import Compute
+from chainrule.core.compute import Compute, keep_freed_memory
 from chainrule.training.distributed import SINGLE, Distributed
 from chainrule.training.optim import make_optimizers, optimizer_tensors, restore_optimizers, set_rates
 
@@ -99,6 +99,7 @@ class GradientRule(Rule):
         self.weights = [p for p in objective.parameters() if p.requires_grad]
         self.optimizers = make_optimizers(objective.model, recipe, bf16=compute.bf16)
         self.states: list[State | None] = [None] * recipe.grad_accumulation
+        keep_freed_memory()
 
     def step(self, batch: Batch, rate: float) -> Step:
         set_rates(self.optimizers, rate)
