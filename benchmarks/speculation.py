@@ -53,10 +53,17 @@ class Wrong:
 def trained(options: argparse.Namespace) -> Any:
     """The run of the folder, trained where there is none."""
     out = Path(options.work) / f"gpt-{options.train}"
-    machine = {"threads": options.threads, "precision": options.precision}
     if not (out / "model.safetensors").exists():
-        chainrule.train(options.data, "gpt", str(out), tokenizer="byte", budget=options.train, resume="auto", **machine)
-    return chainrule.load(str(out), **machine)
+        chainrule.train(
+            options.data,
+            "gpt",
+            str(out),
+            tokenizer="byte",
+            budget=options.train,
+            resume="auto",
+            threads=options.threads,
+        )
+    return chainrule.load(str(out), threads=options.threads, precision=options.precision)
 
 
 def generated(run: Any, temperature: float, seed: int, tokens: int, drafter: Drafter | None) -> tuple[float, Handle]:
@@ -96,7 +103,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1000, help="tokens of a sequence")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--precision", default="int8", choices=("fp32", "bf16", "int8", "int4"))
     options = parser.parse_args()
     run = trained(options)
     torch.set_num_threads(run.compute.threads)

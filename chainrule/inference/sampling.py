@@ -4,6 +4,7 @@ noise."""
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Container, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core import Autoregressive, Noise, State, UserError
+from chainrule.core.compiled import OPERATIONS, compiled
 from chainrule.core.noise import gumbel, uniform
 from chainrule.inference.requests import (
     DEFAULT_TOKENS,
@@ -26,6 +28,8 @@ from chainrule.inference.requests import (
 
 NOISE_NUMBERS = 1 << 14
 """Numbers of noise that are made at once, for several steps ahead where the vocabulary is small."""
+NUCLEUS = 1024
+"""Most probable tokens that are put in order first; the others only where the probabilities of these do not reach p."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Filters:
     Args:
         temperature: divides the logits; 0 takes the most probable token.
         top_k: only the k most probable tokens; 0: all.
-        top_p: the fewest most probable tokens whose probabilities reach p (nucleus sampling); 1: all.
+        top_p: the fewest most probable tokens whose probabilities reach p (nucleus sampling), and those that are as
+            probable as the last of them; 1: all.
         min_p: only tokens of at least this share of the largest probability; 0: all.
 
     Raises:
@@ -73,20 +78,28 @@ class Filters:
         x = logits_BV.double()
         if self.temperature == 0:
             return torch.full_like(x, -torch.inf).scatter(-1, x.argmax(-1, keepdim=True), 0.0)
-        if self.temperature != 1:
-            x = x / self.temperature
+        if (least := self.least(x)) is not None:
+            x = x.masked_fill(x < least, -torch.inf)
+        return x if self.temperature == 1 else x / self.temperature
+
+    def least(self, logits_BV: Tensor) -> Tensor | None:
+        """Return the smallest logit that stays in each row, B x 1; None: all stay, or temperature 0 decides.
+
+        Args:
+            logits_BV: logits, normalised or not, B x V.
+        """
+        if self.temperature == 0:
+            return None
+        least, x = None, logits_BV
         if 0 < self.top_k < x.shape[-1]:
-            x = x.masked_fill(x < x.topk(self.top_k).values[..., -1:], -torch.inf)
+            least = x.topk(self.top_k).values[..., -1:]
         if self.top_p < 1:
-            ordered, index = x.sort(descending=True)
-            p = ordered.softmax(-1)
-            out = p.cumsum(-1) - p >= self.top_p  # the token that crosses p stays
-            out[..., 0] = False
-            x = x.masked_fill(torch.zeros_like(out).scatter(-1, index, out), -torch.inf)
+            kept = x if least is None else x.masked_fill(x < least, -torch.inf)
+            least = _nucleus(kept, self.temperature, self.top_p)
         if self.min_p > 0:
-            p = x.softmax(-1)
-            x = x.masked_fill(p < self.min_p * p.amax(-1, keepdim=True), -torch.inf)
-        return x
+            least_B1 = x.amax(-1, keepdim=True) + self.temperature * math.log(self.min_p)
+            least = least_B1 if least is None else torch.maximum(least, least_B1)
+        return least
 
     def limit(self, request: Request) -> int:
         """Return how many tokens the request may have. Raises UserError where that is none."""
@@ -115,6 +128,19 @@ class Filters:
     def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
         """Return the group of requests that are drawn together."""
         return (SampledTokens if draws_tokens(model) else SampledValues)(handles, model, state.length_B.device)
+
+
+def _nucleus(logits_BV: Tensor, temperature: float, p: float) -> Tensor:
+    """Return the smallest logit among the fewest most probable tokens whose probabilities reach p, B x 1."""
+    total_B1 = (logits_BV.double() / temperature).logsumexp(-1, keepdim=True)
+    for many in (NUCLEUS, logits_BV.shape[-1]):
+        ordered_BK = logits_BV.topk(min(many, logits_BV.shape[-1])).values
+        p_BK = (ordered_BK.double() / temperature - total_B1).exp()
+        before_BK = p_BK.cumsum(-1) - p_BK
+        if bool((before_BK[..., -1] >= p).all()):
+            break
+    many_B1 = (before_BK < p).sum(-1, keepdim=True).clamp(min=1)  # the token that crosses p stays
+    return ordered_BK.gather(-1, many_B1 - 1)
 
 
 def draws_tokens(model: Autoregressive) -> bool:
@@ -253,28 +279,48 @@ class SampledTokens(Sampled):
         return torch.stack([noise_TV[at : at + many] for noise_TV, at in zip(self._noise_BTV, at_B)])
 
     def decide(self, output: StepOutput, rows: slice) -> Decision:
-        logits_RTV = output.logits_RTV[rows].double()
-        log_p_RTV = logits_RTV.log_softmax(-1)
-        scores_BTV, log_p_BTV = logits_RTV, log_p_RTV
-        if self.width == 2:
-            log_p_BTV, nothing_BTV = log_p_RTV.unflatten(0, (-1, 2)).unbind(1)
-            scores_BTV = (nothing_BTV + self.guidance * (log_p_BTV - nothing_BTV)).nan_to_num(nan=-torch.inf)
+        logits_RTV = output.logits_RTV[rows]
         drafts_BK = None if output.drafts_RK is None else output.drafts_RK[rows][:: self.width]
         places_BT = self._reached(drafts_BK)
-        if self.excluded_SV is not None:
-            scores_BTV = scores_BTV.masked_fill(self.excluded_SV[places_BT], -torch.inf)
+        drawn = self._compiled(logits_RTV, places_BT) if self.width == 1 else None
+        next_BT, nats_BT = self._drawn(logits_RTV.double(), places_BT) if drawn is None else drawn
+        many_B = _many(next_BT, drafts_BK)
+        if self.after_SV is not None:
+            last_B = torch.tensor(many_B, device=next_BT.device) - 1
+            self.place_B = self.after_SV[places_BT, next_BT].gather(1, last_B[:, None])[:, 0]
+        return self.taken(Draws(next_BT, nats_BT, self._best(logits_RTV), many_B))
+
+    def _allowed(self, scores_BTV: Tensor, places_BT: Tensor) -> Tensor:
+        """The scores, minus infinity where constraints exclude a token."""
+        if self.excluded_SV is None:
+            return scores_BTV
+        return scores_BTV.masked_fill(self.excluded_SV[places_BT], -torch.inf)
+
+    def _compiled(self, logits_BTV: Tensor, places_BT: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What ``_drawn`` returns, by a compiled operation; None: there is none."""
+        if "draw" not in OPERATIONS:
+            return None
+        scores_BTV = self._allowed(logits_BTV, places_BT)
+        if (least := self.filters.least(scores_BTV)) is not None:
+            scores_BTV = scores_BTV.masked_fill(scores_BTV < least, -torch.inf)
+        return compiled("draw", logits_BTV, scores_BTV, self.filters.temperature, self.seeds_B, self.positions())
+
+    def _drawn(self, logits_RTV: Tensor, places_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens that are drawn, and their log p, both B x T; -inf where nothing is allowed."""
+        log_p_BTV = logits_RTV.log_softmax(-1)
+        scores_BTV = logits_RTV
+        if self.width == 2:
+            log_p_BTV, nothing_BTV = log_p_BTV.unflatten(0, (-1, 2)).unbind(1)
+            scores_BTV = (nothing_BTV + self.guidance * (log_p_BTV - nothing_BTV)).nan_to_num(nan=-torch.inf)
+        scores_BTV = self._allowed(scores_BTV, places_BT)
         if self.filters.temperature == 0:
             next_BT1 = scores_BTV.argmax(-1, keepdim=True)
         else:
             drawn_from = self.filters(scores_BTV)
             next_BT1 = (drawn_from + self.noise(drawn_from.shape[1])).argmax(-1, keepdim=True)
-        next_BT, nats_BT = next_BT1[..., 0], log_p_BTV.gather(-1, next_BT1)[..., 0]
-        many_B = _many(next_BT, drafts_BK)
-        if self.after_SV is not None:  # where nothing is allowed, nothing was drawn
-            nats_BT = nats_BT.masked_fill(scores_BTV.gather(-1, next_BT1)[..., 0] == -torch.inf, -torch.inf)
-            last_B = torch.tensor(many_B, device=next_BT.device) - 1
-            self.place_B = self.after_SV[places_BT, next_BT].gather(1, last_B[:, None])[:, 0]
-        return self.taken(Draws(next_BT, nats_BT, self._best(log_p_BTV), many_B))
+        nothing_BT = scores_BTV.gather(-1, next_BT1)[..., 0] == -torch.inf if self.after_SV is not None else None
+        nats_BT = log_p_BTV.gather(-1, next_BT1)[..., 0]
+        return next_BT1[..., 0], nats_BT if nothing_BT is None else nats_BT.masked_fill(nothing_BT, -torch.inf)
 
     def _reached(self, drafts_BK: Tensor | None) -> Tensor:
         """The states of each request in the automaton of constraints, now and after each drafted token, B x T."""
@@ -283,11 +329,12 @@ class SampledTokens(Sampled):
             places.append(places[-1] if self.after_SV is None else self.after_SV[places[-1], drafts_B])
         return torch.stack(places, 1)
 
-    def _best(self, log_p_BTV: Tensor) -> Sequence[Sequence[Sequence[tuple[int, float]]]]:
+    def _best(self, logits_RTV: Tensor) -> Sequence[Sequence[Sequence[tuple[int, float]]]]:
         """The most probable tokens of each request at each place with their log p, as many as it has asked for."""
-        asked_B, T = [handle.request.alternatives for handle in self.handles], log_p_BTV.shape[1]
+        asked_B, T = [handle.request.alternatives for handle in self.handles], logits_RTV.shape[1]
         if not any(asked_B):
             return [[()] * T] * len(asked_B)
+        log_p_BTV = logits_RTV[:: self.width].double().log_softmax(-1)
         log_p_BTK, ids_BTK = log_p_BTV.topk(min(max(asked_B), self.vocab_size))
         rows = zip(asked_B, ids_BTK.tolist(), log_p_BTK.tolist())
         return [[list(zip(*place))[:asked] for place in zip(ids_TK, log_p_TK)] for asked, ids_TK, log_p_TK in rows]

@@ -97,6 +97,7 @@ class PackedDecoder(Autoregressive):
         self.threads, self._lock = threads, threading.Lock()
         self.program = Program(precision, max(c.expansion * c.width, c.heads * self.head_width, c.width), threads)
         self.x, self.table = self.program.buffer(CHUNK, c.width), torch.zeros(CHUNK, 3, dtype=torch.int64)
+        self._add_embedding()
         self._add_blocks(model)
         self.body = len(self.program.rows)
         """Operations before those of the head."""
@@ -118,6 +119,14 @@ class PackedDecoder(Autoregressive):
         """A decoder in torch with the same weights, rounded as the packed ones are."""
         model = self._model[0]
         return model if self.precision == "bf16" else round_weights(model, self.precision)
+
+    def _add_embedding(self) -> None:
+        """Embed the tokens of a step in the program, unless positions are computed in torch."""
+        self.embeds = self.position.kind in ("learned", "rotary")
+        weight, positions = self.embedding.weight.detach().float(), self.position.weight
+        places = None if positions is None else self.program.keep(positions.detach().float())
+        many = 0 if places is None else len(places)
+        self.program.add(Kind.EMBED, self.program.keep(weight), *weight.shape, places, many, self.x)
 
     def _add_blocks(self, model: Decoder) -> None:
         c, H, G, K, program = model.config, model.config.heads, self.groups, self.head_width, self.program
@@ -152,7 +161,7 @@ class PackedDecoder(Autoregressive):
         B, T = inputs_BT.shape
         cache = state if isinstance(state, PackedCache) else self.initial_state(B, T)
         cache = cache.room(T, self.config.context)
-        if lengths_B is None and B * T <= CHUNK and T <= STEP:
+        if self.embeds and lengths_B is None and B * T <= CHUNK and T <= STEP:
             return self._step(inputs_BT, cache)
         place_BT, origin_BT = self._places(inputs_BT, cache)
         hidden_BTD = self._embedded(inputs_BT, place_BT - origin_BT).clone()
@@ -170,16 +179,20 @@ class PackedDecoder(Autoregressive):
 
     def _step(self, inputs_BT: Tensor, cache: PackedCache) -> tuple[Prediction, PackedCache]:
         """Read few tokens, and compute their logits in the same run of the program."""
-        (B, T), V = inputs_BT.shape, self.vocab_size
-        place_BT, origin_BT = self._places(inputs_BT, cache)
+        (B, T), V, call = inputs_BT.shape, self.vocab_size, self.program.call
+        given = {Call.IDS: inputs_BT, Call.LENGTHS: cache.length_B, Call.ORIGINS: cache.origin_B}
+        held = {place: x.contiguous() for place, x in given.items()}
         with self._lock:
-            table_BT3 = self.table[: B * T].view(B, T, 3)
-            table_BT3[..., 0], table_BT3[..., 1], table_BT3[..., 2] = torch.arange(B)[:, None], place_BT, origin_BT
-            self.x[: B * T] = self._embedded(inputs_BT, place_BT - origin_BT).flatten(0, 1)
             self._bind(cache)
+            call[Call.STEPS], call[Call.START], call[Call.UNKNOWN] = T, self.start_id, 0
+            for place, x in held.items():
+                call[place] = x.data_ptr()
             self.program.run(B * T)
+            if call[Call.UNKNOWN]:
+                self._embedded(inputs_BT, torch.sub(*self._places(inputs_BT, cache)))  # torch says what is wrong
             logits_BTV = self.logits[: B * T, :V].clone().view(B, T, V)
-        return Categorical(logits_BTV), replace(cache, length_B=cache.length_B + T, origin_B=origin_BT[:, -1])
+            origin_B = self.table[T - 1 : B * T : T, 2].clone()
+        return Categorical(logits_BTV), replace(cache, length_B=cache.length_B + T, origin_B=origin_B)
 
     def _places(self, inputs_BT: Tensor, cache: PackedCache) -> tuple[Tensor, Tensor]:
         """Positions of the inputs, and those at which their records begin, both B x T."""
@@ -208,7 +221,7 @@ class PackedDecoder(Autoregressive):
         for x_mD, table_m3 in zip(x_nD.split(CHUNK), table_n3.split(CHUNK)):
             many = len(x_mD)
             self.x[:many], self.table[:many] = x_mD, table_m3
-            self.program.run(many, last=self.body)
+            self.program.run(many, first=1, last=self.body)
             x_mD.copy_(self.x[:many])
         return x_nD
 

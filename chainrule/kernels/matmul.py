@@ -18,6 +18,10 @@ from typing import Any
 from chainrule.kernels.packing import BITS, BLOCK, GROUP, SHARING
 from chainrule.kernels.vectors import FLOAT, INT, INTS, Emitter, Value, micro_kernel
 
+AHEAD = 8192
+"""Bytes from what is multiplied to what is asked for from memory; with one vector, memory is what a product waits for.
+The processor's own prefetching ends with each page of 4,096 bytes."""
+
 
 def _tile_quantised(precision: str, rows: int, emit: Emitter, *arguments: Value) -> None:
     """Multiply ``rows`` quantised vectors with blocks of a matrix.
@@ -37,6 +41,9 @@ def _tile_quantised(precision: str, rows: int, emit: Emitter, *arguments: Value)
         with emit.loop(groups, *[emit.zeros()] * rows) as group:
             here = emit.add(first_group, group.index)
             w = emit.add(weights, emit.mul(here, group_size * BLOCK * BITS[precision] // 8))
+            if rows == 1:
+                for line in range(group_size * BLOCK * BITS[precision] // 512):
+                    emit.prefetch(emit.add(w, AHEAD + 64 * line))
             scale = emit.load_bf16(emit.add(scales, emit.mul(here, 2 * BLOCK)))
             sums = [[emit.zeros(INTS)] * chains for _ in range(rows)]
             place = [emit.add(emit.mul(groups, m), group.index) for m in range(rows)]
@@ -86,6 +93,9 @@ def _tile_bf16(rows: int, emit: Emitter, *arguments: Value) -> None:
         first = emit.mul(block.index, turns)
         with emit.loop(turns, *[emit.zeros()] * (rows * chains)) as turn:
             w = emit.add(weights, emit.mul(emit.add(first, turn.index), 4 * pairs * BLOCK))
+            if rows == 1:
+                for line in range(pairs):
+                    emit.prefetch(emit.add(w, AHEAD + 64 * line))
             for pair in range(pairs):
                 two = emit.load(emit.add(w, 4 * BLOCK * pair), INTS)
                 for m in range(rows):

@@ -39,6 +39,7 @@ class Kind(IntEnum):
     SPLIT = 3
     ATTEND = 4
     CELL = 5
+    EMBED = 6
 
 
 class Call(IntEnum):
@@ -60,6 +61,18 @@ class Call(IntEnum):
     """Numbers of a row of the cache: those of all layers."""
     SCORES = 9
     """Address of room for the scores of a query, for each thread."""
+    STEPS = 10
+    """Tokens T of a row, where the program embeds them."""
+    IDS = 11
+    """Address of the token ids, rows x T."""
+    LENGTHS = 12
+    """Address of the number of tokens that each row has read."""
+    ORIGINS = 13
+    """Address of the position at which the record of each row began."""
+    START = 14
+    """The start token."""
+    UNKNOWN = 15
+    """1: a token or a position is not in its table."""
 
 
 FORMATS = ("int8", "int4", "bf16")
@@ -355,6 +368,34 @@ def cell(op: Any, call: Any, thread: int, threads: int) -> None:
             ce.gru(x, y, h, width // 16)
 
 
+@numba.njit
+def embed(op: Any, call: Any, thread: int, threads: int) -> None:
+    """Write row, position and beginning of the record of every token to the table, and its embedding to x.
+
+    Fields: embeddings; number of them; their width; learned positions, 0: none; number of them; x.
+    """
+    embeddings, known, width, positions, context, x = op[1:7]
+    T, tokens = call[Call.STEPS], call[Call.TOKENS]
+    ids, table = carray(longs(call[Call.IDS]), tokens), carray(longs(call[Call.TABLE]), (tokens, 3))
+    lengths, origins = carray(longs(call[Call.LENGTHS]), tokens), carray(longs(call[Call.ORIGINS]), tokens)
+    begin, end = share(tokens, thread, threads)
+    for m in range(begin, end):
+        b, t = m // T, m % T
+        place, origin, token = lengths[b] + t, origins[b], ids[m]
+        for i in range(t + 1):
+            if ids[b * T + i] == call[Call.START]:
+                origin = lengths[b] + i
+        table[m, 0], table[m, 1], table[m, 2] = b, place, origin
+        since = place - origin
+        if token < 0 or token >= known or (positions and since >= context):
+            call[Call.UNKNOWN] = 1
+            continue
+        row = carray(floats(x + 4 * width * m), width)
+        row[:] = carray(floats(embeddings + 4 * width * token), width)
+        if positions:
+            row += carray(floats(positions + 4 * width * since), width)
+
+
 def _run(address: int) -> None:
     """Run the program of a call in this thread: the function that a team calls.
 
@@ -375,8 +416,10 @@ def _run(address: int) -> None:
             split(op, call, thread, threads)
         elif op[0] == Kind.ATTEND:
             attend(op, call, thread, threads)
-        else:
+        elif op[0] == Kind.CELL:
             cell(op, call, thread, threads)
+        else:
+            embed(op, call, thread, threads)
         if threads > 1:
             barrier(address, (i + 1) * threads)
 

@@ -86,7 +86,7 @@ def _write(file: Path, why: str | None) -> None:
 def test() -> None:
     """Compile the kernels, compare them with torch, and write the finding. Runs in the child."""
     torch.manual_seed(1)
-    _write(cache_folder() / FOUND, next((why for why in (*_steps(), *_layers(), *_parts()) if why), None))
+    _write(cache_folder() / FOUND, next((why for why in (*_steps(), *_draws(), *_layers(), *_parts()) if why), None))
 
 
 def _steps() -> Iterator[str | None]:
@@ -113,6 +113,19 @@ def _steps() -> Iterator[str | None]:
             error = float((got - wanted).abs().max() / (wanted.max() - wanted.min()))
             if not error <= most:
                 yield f"{precision} kernels of {name} differ from torch by {error:.1e} of the spread of the logits"
+
+
+def _draws() -> Iterator[str | None]:
+    """Compare drawn tokens with those that the noise gives in float64."""
+    from chainrule.core.noise import gumbel, uniform
+    from chainrule.kernels.drawing import draw
+
+    logits_B1V, seeds_B = torch.randn(50, 1, 1111) * 3, torch.arange(50)
+    noise_B1V = gumbel(uniform(seeds_B[:, None], seeds_B[:, None], 1111))
+    for temperature, wanted_B1V in ((0.0, logits_B1V), (1.5, logits_B1V.double() / 1.5 + noise_B1V)):
+        found = draw(logits_B1V, logits_B1V, temperature, seeds_B, seeds_B)
+        if found is None or not torch.equal(found[0], wanted_B1V.argmax(-1)):
+            yield f"the kernel of drawing gives other tokens than torch at temperature {temperature}"
 
 
 def _layers() -> Iterator[str | None]:

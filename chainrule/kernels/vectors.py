@@ -92,6 +92,11 @@ class Emitter:
         wide = self.builder.zext(self.load(address, SHORTS), INTS)
         return self.builder.bitcast(self.builder.shl(wide, self.splat(INT(16))), FLOATS)
 
+    def prefetch(self, address: Value) -> None:
+        """Ask for the cache line of an address, which need not be valid, before it is read."""
+        void = ir.VoidType()
+        self._call("llvm.prefetch.p0i8", void, self._pointer(address, BYTE), INT(0), INT(3), INT(1))
+
     # --- vectors
 
     def splat(self, number: Value) -> Value:

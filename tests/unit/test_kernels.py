@@ -390,3 +390,20 @@ def test_a_cache_that_cannot_be_written_is_no_error(empty_cache, monkeypatch):
 def test_a_processor_without_the_instructions_is_told(monkeypatch, empty_cache):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     assert selftest.why_not() == "this processor has no AVX512-VNNI"
+
+
+@needs_kernels
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_tokens_and_positions_that_are_in_no_table_are_errors_in_a_step_too(positions):
+    packed = with_weights_in("int8", decoder(positions=positions), 1, print)
+    _, state = packed(torch.tensor([[50, 3]]))
+    for token in (-1, 51):
+        with pytest.raises(IndexError):
+            packed(torch.tensor([[token]]), state)
+    _, end = packed(torch.ones(1, 46, dtype=torch.long), state)  # 48 tokens: all of the context
+    assert packed(torch.tensor([[50]]), end)[0].logits().isfinite().all()  # another record begins
+    if positions == "learned":
+        with pytest.raises(UserError, match="learned positions end at 48"):
+            packed(torch.tensor([[3]]), end)
+    else:
+        assert packed(torch.tensor([[3]]), end)[0].logits().isfinite().all()
