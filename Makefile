@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo page test check check-all docs screenshots evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-serve evidence-explain evidence-overhead clean
+.PHONY: demo page test check check-all docs screenshots evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-serve evidence-explain evidence-overhead evidence-speed benchmark-peers clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -84,8 +84,18 @@ evidence-serve: .venv/test  ## the server against lm-evaluation-harness, against
 evidence-explain: .venv/test  ## explanations against theory and known answers (one hour)
 	$(BIN)/python benchmarks/evidence_explain.py
 
+benchmark-peers: .venv-peers/peers  ## an environment of its own for what speed is measured against
+
+.venv-peers/peers: benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@
+
+evidence-speed: .venv/test .venv-peers/peers  ## decoding, training and loading against peers, on a quiet machine (three hours)
+	$(BIN)/python benchmarks/evidence_speed.py --data $(DATA)
+
 evidence-overhead: .venv/test  ## what a comparison costs beyond training, at 45 s and 5 min a row (40 minutes)
 	$(BIN)/python benchmarks/overhead.py
 
 clean:
-	rm -rf .venv demo docs/_build
+	rm -rf .venv .venv-peers demo docs/_build

@@ -121,7 +121,7 @@ def main() -> None:
             file=sys.stderr,
         )
     about = {"train": options.train, "precision": options.precision, "threads": run.compute.threads}
-    print(json.dumps({**about, "tokens": options.tokens, "drafter": run.data["drafter"], "measured": found}, indent=1))
+    print(json.dumps({**about, "tokens": options.tokens, "drafter": run.data["drafter"], "measured": found}))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ Step = Callable[[Any], float]
 # --- engines ----------------------------------------------------------------------------------------------------------
 
 
-def ours(seed: int, threads: int) -> Step:
+def ours(seed: int, threads: int, optimizer: str = "adamw") -> Step:
     """Our training step; the environment says whether kernels are used."""
     import torch
 
@@ -54,7 +54,7 @@ def ours(seed: int, threads: int) -> Step:
     settings = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "context": CONTEXT}
     model = found.build(found.configure("tiny", vocab_size=VOCABULARY, **settings)).train()
     use_kernels(model, compute)
-    rule = GradientRule(NextTokenLoss(model), Recipe(optimizer="adamw", lr=RATE, max_grad_norm=CLIP), compute)
+    rule = GradientRule(NextTokenLoss(model), Recipe(optimizer=optimizer, lr=RATE, max_grad_norm=CLIP), compute)
     return lambda ids: rule.step(Batch(ids[:, :-1], ids[:, 1:]), 1.0).loss
 
 
@@ -133,7 +133,7 @@ def serve(name: str, threads: int) -> None:
     for line in sys.stdin:
         task = json.loads(line)
         if "losses" in task:
-            step, batch = ours(task["seed"], threads), batches(task["seed"])
+            step, batch = ours(task["seed"], threads, task["optimizer"]), batches(task["seed"])
             print(json.dumps([step(batch()) for _ in range(task["losses"])]), flush=True)
             continue
         given, took = [batch() for _ in range(task["steps"])], []
@@ -170,7 +170,7 @@ class Engine:
         assert line, "the process has ended"
         return json.loads(line)
 
-    def ask(self, **task: int) -> Any:
+    def ask(self, **task: int | str) -> Any:
         """Run a task, and return its answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{json.dumps(task)}\n")
@@ -247,13 +247,14 @@ def curves(options: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for name in OURS:
         engine = Engine(name, options)
-        found[name] = [engine.ask(seed=seed, losses=options.curve) for seed in SEEDS]
+        found[name] = [engine.ask(seed=seed, losses=options.curve, optimizer=options.optimizer) for seed in SEEDS]
         engine.process.kill()
     apart = [distance(a, b) for a, b in zip(found["kernels"], found["torch"], strict=True)]
     pairs = [(i, j) for j in range(len(SEEDS)) for i in range(j)]
     seeds = [distance(found["torch"][i], found["torch"][j]) for i, j in pairs]
     last = {name: [smooth(losses)[-1] for losses in curves] for name, curves in found.items()}
-    return {"steps": options.curve, "kernels_to_torch": apart, "seed_to_seed": seeds, "last": last, "losses": found}
+    about = {"steps": options.curve, "optimizer": options.optimizer}
+    return {**about, "kernels_to_torch": apart, "seed_to_seed": seeds, "last": last, "losses": found}
 
 
 def main() -> None:
@@ -264,6 +265,7 @@ def main() -> None:
     parser.add_argument("--peers", default=".venv-peers", help="environment of x-transformers")
     parser.add_argument("--keep-memory", action="store_true", help="in the processes of peers too")
     parser.add_argument("--curve", type=int, metavar="STEPS", help=f"compare losses instead; at least {SMOOTH} steps")
+    parser.add_argument("--optimizer", default="adamw", choices=("adamw", "muon"), help="of the compared losses")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.engine:

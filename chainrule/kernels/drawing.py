@@ -131,8 +131,10 @@ def bounds(emit: Emitter, *arguments: Value) -> None:
     with emit.loop(vectors, emit.constant(-math.inf)) as turn:
         shift = emit.mul(turn.index, 4 * LANES)
         begin = emit.add(start, emit.mul(turn.index, LANES * GOLDEN % (1 << 64) - (1 << 64)))
-        halves = [emit.builder.fptrunc(_complements(emit, begin, 8 * i), ir.VectorType(FLOAT, 8)) for i in range(2)]
-        noise = logarithm(emit, emit.builder.shuffle_vector(*halves, together))
+        first, second = (
+            emit.builder.fptrunc(_complements(emit, begin, 8 * i), ir.VectorType(FLOAT, 8)) for i in range(2)
+        )
+        noise = logarithm(emit, emit.builder.shuffle_vector(first, second, together))
         bound = emit.builder.fsub(emit.times(emit.load(emit.add(x, shift)), factor), noise)
         emit.store(bound, emit.add(result, shift))
         turn.values[0] = emit.largest(turn.values[0], bound)
@@ -191,7 +193,7 @@ def drawn(x: Any, key: int, temperature: float, inverse: int, room: Any, tops: A
             x.ctypes.data + 4 * first, key + (first + 1) * GOLDEN, inverse, min(BLOCK, len(x) - first) // 16,
             room.ctypes.data + 4 * first, tops.ctypes.data + 4 * block,
         )  # fmt: skip
-    block = np.argmax(tops)
+    block = int(np.argmax(tops))
     found = place_of(tops[block], room, block * BLOCK, len(x))
     if found < 0 or tops[block] == -np.inf:
         return UNDECIDED
