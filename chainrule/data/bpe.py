@@ -44,6 +44,7 @@ class BpeTokenizer(SpanTokenizer):
 
     def __init__(self, saved: dict[str, Any]):
         self._saved = _checked(saved)
+        self.by_words = self._saved["pre_tokenizer"].get("use_regex", True)
         try:
             self._tokenizer = Tokenizer.from_str(json.dumps(self._saved))
         except Exception as error:  # the library raises nothing more particular

@@ -10,6 +10,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError
 from chainrule.core.protocols import Encoded
+from chainrule.data.pieces import PieceEncoder
 from chainrule.data.source import CHUNK, gather
 from chainrule.data.split import Spans, spans_of
 
@@ -17,6 +18,8 @@ EncodedSpans = tuple[Encoded, np.ndarray, np.ndarray]
 """Ids of records, and where each record begins and ends in them."""
 EncodedTexts = tuple[np.ndarray, Sequence[int], np.ndarray, np.ndarray]
 """Ids, tokens of each text, where the unknown token is, and the bytes that each occurrence stands for."""
+LARGE = 1 << 22
+"""Bytes of a text from which on the pieces of it are encoded once each, by compiled loops."""
 _is_space = np.isin(np.arange(256), list(b"\0\t\n\v\f\r "))
 
 
@@ -25,6 +28,9 @@ class SpanTokenizer(ABC):
 
     longest: ClassVar[int] = CHUNK
     """Bytes beyond which a record is encoded in pieces."""
+    unknown: int | None
+    by_words = False
+    """No token reaches beyond white space that begins behind a word, nor depends on what is there."""
 
     @abstractmethod
     def _encode_texts(self, texts: list[str], first: np.ndarray) -> EncodedTexts:
@@ -37,8 +43,7 @@ class SpanTokenizer(ABC):
 
         def chunks() -> Iterator[np.ndarray]:
             nonlocal total
-            for texts, first in texts_of(spans, self.longest):
-                ids, lengths, unknown, unknown_bytes = self._encode_texts(texts, first)
+            for first, (ids, lengths, unknown, unknown_bytes) in self._encoded(spans):
                 begins.append(total + np.cumsum([0, *lengths])[:-1][first])
                 at.append(total + unknown)
                 sizes.append(unknown_bytes)
@@ -48,6 +53,16 @@ class SpanTokenizer(ABC):
         ids = gather(chunks())
         where = np.append(np.concatenate(begins), total)
         return Encoded(ids, np.concatenate(at), np.concatenate(sizes)), where[:-1], where[1:]
+
+    def _encoded(self, spans: Spans) -> Iterator[tuple[np.ndarray, EncodedTexts]]:
+        """Yield which pieces of records begin one, and their ids, about ``CHUNK`` bytes together."""
+        if not (self.by_words and int((spans.ends - spans.starts).sum()) >= LARGE):
+            for texts, first in texts_of(spans, self.longest):
+                yield first, self._encode_texts(texts, first)
+            return
+        encoder = PieceEncoder(spans.text.content, self._encode_texts)
+        for starts, ends, first in _batches(spans, CHUNK):
+            yield first, encoder(starts, ends, first, self.unknown)
 
     def encode(self, text: bytes) -> Encoded:
         """Return the ids of one text. Raises DataError with the place of the first byte that is not UTF-8."""
@@ -70,10 +85,16 @@ def texts_of(spans: Spans, longest: int = CHUNK) -> Iterator[tuple[list[str], np
     (['to be', 'or', ' not'], [True, True, False])
     """
     view = np.ascontiguousarray(spans.text.content).data
+    for starts, ends, first in _batches(spans, longest):
+        yield [str(view[s:e], "utf-8") for s, e in zip(starts.tolist(), ends.tolist())], first
+
+
+def _batches(spans: Spans, longest: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield starts and ends of pieces, about ``CHUNK`` bytes together, and a mask of those that begin a record."""
     starts, ends, first = _cut(spans, longest)
     batch = np.cumsum(ends - starts) // CHUNK
     for some in np.split(np.arange(len(batch)), np.flatnonzero(np.diff(batch)) + 1):
-        yield [str(view[s:e], "utf-8") for s, e in zip(starts[some].tolist(), ends[some].tolist())], first[some]
+        yield starts[some], ends[some], first[some]
 
 
 def _cut(spans: Spans, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

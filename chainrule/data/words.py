@@ -49,6 +49,7 @@ class WordTokenizer(SpanTokenizer):
     """
 
     name: str = "word"
+    by_words = True
 
     def __init__(self, words: Sequence[str], lines: bool):
         self.words, self.lines = list(words), lines

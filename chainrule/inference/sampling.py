@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from chainrule.core import Autoregressive, Noise, State, UserError
-from chainrule.core.compiled import OPERATIONS, compiled
 from chainrule.core.noise import gumbel, uniform
 from chainrule.inference.requests import (
     DEFAULT_TOKENS,
@@ -242,6 +241,7 @@ class SampledTokens(Sampled):
         request = handles[0].request
         self.filters: Filters = request.sampler  # type: ignore[assignment]
         self.width, self.guidance, self.vocab_size = len(request.prompts), request.guidance, model.vocab_size
+        self.draw = getattr(model, "draw", None)
         self.excluded_SV = self.after_SV = None
         self.place_B = torch.zeros_like(self.seeds_B)
         """State of each request in the automaton of constraints."""
@@ -282,7 +282,7 @@ class SampledTokens(Sampled):
         logits_RTV = output.logits_RTV[rows]
         drafts_BK = None if output.drafts_RK is None else output.drafts_RK[rows][:: self.width]
         places_BT = self._reached(drafts_BK)
-        drawn = self._compiled(logits_RTV, places_BT) if self.width == 1 else None
+        drawn = self._compiled(logits_RTV, places_BT)
         next_BT, nats_BT = self._drawn(logits_RTV.double(), places_BT) if drawn is None else drawn
         many_B = _many(next_BT, drafts_BK)
         if self.after_SV is not None:
@@ -297,13 +297,13 @@ class SampledTokens(Sampled):
         return scores_BTV.masked_fill(self.excluded_SV[places_BT], -torch.inf)
 
     def _compiled(self, logits_BTV: Tensor, places_BT: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What ``_drawn`` returns, by a compiled operation; None: there is none."""
-        if "draw" not in OPERATIONS:
+        """Return what ``_drawn`` does, by the compiled operation that a model may have; None: it has none."""
+        if self.draw is None or self.width > 1:
             return None
         scores_BTV = self._allowed(logits_BTV, places_BT)
         if (least := self.filters.least(scores_BTV)) is not None:
             scores_BTV = scores_BTV.masked_fill(scores_BTV < least, -torch.inf)
-        return compiled("draw", logits_BTV, scores_BTV, self.filters.temperature, self.seeds_B, self.positions())
+        return self.draw(logits_BTV, scores_BTV, self.filters.temperature, self.seeds_B, self.positions())
 
     def _drawn(self, logits_RTV: Tensor, places_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens that are drawn, and their log p, both B x T; -inf where nothing is allowed."""

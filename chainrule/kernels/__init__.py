@@ -10,7 +10,7 @@ be (``selftest``). The rest of the package calls ``precision.with_weights_in``.
     cell_kinds    the recurrent cells
     cells         steps of recurrent cells
     elementwise   activation functions, and conversion to int8 and bf16
-    drawing       tokens by the Gumbel-max trick, which the engine calls
+    draw          tokens by the Gumbel-max trick, which the engine calls
     calls         numbers and addresses that a call hands to a team
     threads       teams of torch's OpenMP pool, and a barrier
     program       a list of these operations, run by a team without a return to Python

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from chainrule.core import Autoregressive, Categorical, NotRewindable, Prediction, Projected, State
 from chainrule.kernels.building import CHUNK, Program
+from chainrule.kernels.draw import draw
 from chainrule.kernels.packing import BLOCK
 from chainrule.kernels.program import Call, Kind
 from chainrule.kernels.rounding import round_weights
@@ -86,6 +87,7 @@ class PackedDecoder(Autoregressive):
 
     config: TransformerLMConfig
     exact_in_blocks = True
+    draw = staticmethod(draw)
 
     def __init__(self, model: Decoder, precision: str, threads: int):
         super().__init__(model.config)

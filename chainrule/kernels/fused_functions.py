@@ -95,7 +95,7 @@ def heads(x_BTHK: Tensor, rotary: tuple[Tensor, Tensor], normalised: bool) -> Te
 def normalised(x: Tensor, norm: nn.Module) -> Tensor | None:
     """Return a layer norm of x in bf16; None: the kernel does not apply.
 
-    It applies to widths that divide by 16, with a gain, while nothing watches the module.
+    It applies to widths that divide by 16, with a weight, while nothing watches the module.
 
     Args:
         x: contiguous, float32.
@@ -128,20 +128,20 @@ def log_prob(logits: Tensor, targets: Tensor) -> Tensor | None:
 
 
 class Norm(torch.autograd.Function):
-    """A layer norm; inputs: x, gain, bias or None, epsilon."""
+    """A layer norm; inputs: x, weight, bias or None, epsilon."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor | None, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float) -> Tensor:
         from chainrule.kernels import norm
 
         D, y = x.shape[-1], torch.empty_like(x, dtype=torch.bfloat16)
         ctx.fields, ctx.biased = {"rows": x.numel() // D, "width": D}, bias is not None
         facts, least = x.new_empty(x.numel() // D, 2), torch.tensor(epsilon, dtype=torch.float32)
         call = norm.call_of(
-            **ctx.fields, x=x, gain=gain, bias=0 if bias is None else bias, epsilon=least, y=y, facts=facts
+            **ctx.fields, x=x, weight=weight, bias=0 if bias is None else bias, epsilon=least, y=y, facts=facts
         )  # fmt: skip
         run_call(norm.forward, call)
-        ctx.save_for_backward(x, gain, facts)
+        ctx.save_for_backward(x, weight, facts)
         return y
 
     @staticmethod
@@ -149,16 +149,16 @@ class Norm(torch.autograd.Function):
     def backward(ctx: Any, *given: Any) -> Any:
         from chainrule.kernels import norm
 
-        x, gain, facts = ctx.saved_tensors
+        x, weight, facts = ctx.saved_tensors
         dy, dx = given[0].to(torch.bfloat16).contiguous(), torch.empty_like(x)
         sums = x.new_zeros(1 + ctx.biased, torch.get_num_threads(), x.shape[-1])
         call = norm.call_of(
-            **ctx.fields, x=x, gain=gain, facts=facts, given=dy, gradient=dx, gain_gradients=sums[0],
+            **ctx.fields, x=x, weight=weight, facts=facts, given=dy, gradient=dx, weight_gradients=sums[0],
             bias_gradients=sums[1] if ctx.biased else 0,
         )  # fmt: skip
         run_call(norm.backward, call)
-        d_gain, *d_bias = sums.sum(1)
-        return dx, d_gain, d_bias[0] if ctx.biased else None, None
+        d_weight, *d_bias = sums.sum(1)
+        return dx, d_weight, d_bias[0] if ctx.biased else None, None
 
 
 class LogProb(torch.autograd.Function):

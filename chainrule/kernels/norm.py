@@ -1,7 +1,7 @@
 """Layer norm of rows of float32 into bf16, forward and backward.
 
-y = gain (x - mean) / deviation + bias, which torch computes in float32 and then converts, once for each matrix that
-reads it. Gradients of gain and bias are summed by each thread over its rows; Python adds the sums of the threads.
+y = weight (x - mean) / deviation + bias, which torch computes in float32 and then converts, once for each matrix that
+reads it. Gradients of weight and bias are summed by each thread over its rows; Python adds the sums of the threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Field(IntEnum):
     ROWS = 0
     WIDTH = 1
     X = 2
-    GAIN = 3
+    WEIGHT = 3
     BIAS = 4
     """Address 0: none."""
     EPSILON = 5
@@ -39,7 +39,7 @@ class Field(IntEnum):
     """The gradient of y, bf16."""
     GRADIENT = 9
     """Of x."""
-    GAIN_GRADIENTS = 10
+    WEIGHT_GRADIENTS = 10
     """Of every thread a row, 0 at the start."""
     BIAS_GRADIENTS = 11
     """The same; address 0: none."""
@@ -50,8 +50,8 @@ FIELDS = len(Field)
 
 @micro_kernel(7)
 def normalise(emit: Emitter, *arguments: Value) -> None:
-    """y = gain (x - mean) / deviation + bias: addresses of x, gain, bias, epsilon, y and facts; vectors."""
-    x, gain, bias, epsilon, y, facts, vectors = arguments
+    """y = weight (x - mean) / deviation + bias: addresses of x, weight, bias, epsilon, y and facts; vectors."""
+    x, weight, bias, epsilon, y, facts, vectors = arguments
     count = emit.builder.sitofp(emit.mul(vectors, LANES), FLOAT)
     with emit.loop(vectors, emit.zeros()) as turn:
         turn.values[0] = emit.plus(turn.values[0], emit.load(emit.add(x, emit.mul(turn.index, 4 * LANES))))
@@ -66,20 +66,20 @@ def normalise(emit: Emitter, *arguments: Value) -> None:
     emit.store(mean, facts)
     emit.store(factor, emit.add(facts, 4))
     none = emit.builder.icmp_signed("==", bias, emit.int(0))
-    source, scale = emit.builder.select(none, gain, bias), emit.splat(factor)  # memory that may be read
+    source, scale = emit.builder.select(none, weight, bias), emit.splat(factor)  # memory that may be read
     with emit.loop(vectors) as turn:
         shift = emit.mul(turn.index, 4 * LANES)
         normal = emit.times(emit.builder.fsub(emit.load(emit.add(x, shift)), centre), scale)
         added = emit.builder.select(none, emit.zeros(), emit.load(emit.add(source, shift)))
-        value = emit.fma(normal, emit.load(emit.add(gain, shift)), added)
+        value = emit.fma(normal, emit.load(emit.add(weight, shift)), added)
         emit.store(emit.as_bf16(value), emit.add(y, emit.mul(turn.index, 2 * LANES)))
 
 
 @micro_kernel(7)
 def normalise_back(emit: Emitter, *arguments: Value) -> None:
-    """dx = (g - mean of g - n mean of g n) / deviation, with g = gain dy and n the normalised x; dy n is added to the
-    gradient of the gain: addresses of x, gain, dy, dx, facts and that gradient; vectors."""
-    x, gain, given, dx, facts, gain_gradient, vectors = arguments
+    """dx = (g - mean of g - n mean of g n) / deviation, with g = weight dy and n the normalised x; dy n is added to the
+    gradient of the weight: addresses of x, weight, dy, dx, facts and that gradient; vectors."""
+    x, weight, given, dx, facts, weight_gradient, vectors = arguments
     count = emit.builder.sitofp(emit.mul(vectors, LANES), FLOAT)
     centre, scale = (emit.splat(emit.load(emit.add(facts, 4 * i), FLOAT)) for i in range(2))
 
@@ -87,12 +87,12 @@ def normalise_back(emit: Emitter, *arguments: Value) -> None:
         shift = emit.mul(index, 4 * LANES)
         normal = emit.times(emit.builder.fsub(emit.load(emit.add(x, shift)), centre), scale)
         dy = emit.load_bf16(emit.add(given, emit.mul(index, 2 * LANES)))
-        return shift, normal, dy, emit.times(dy, emit.load(emit.add(gain, shift)))
+        return shift, normal, dy, emit.times(dy, emit.load(emit.add(weight, shift)))
 
     with emit.loop(vectors, emit.zeros(), emit.zeros()) as turn:
         shift, normal, dy, g = parts(turn.index)
         turn.values = [emit.plus(turn.values[0], g), emit.fma(g, normal, turn.values[1])]
-        at = emit.add(gain_gradient, shift)
+        at = emit.add(weight_gradient, shift)
         emit.store(emit.fma(dy, normal, emit.load(at)), at)
     mean, slope = (emit.splat(emit.builder.fdiv(emit.sum(x), count)) for x in turn.results)
     with emit.loop(vectors) as turn:
@@ -116,7 +116,7 @@ def _forward(address: int) -> None:
     D = call[Field.WIDTH]
     for row in range(begin, end):
         normalise(
-            call[Field.X] + 4 * D * row, call[Field.GAIN], call[Field.BIAS], call[Field.EPSILON],
+            call[Field.X] + 4 * D * row, call[Field.WEIGHT], call[Field.BIAS], call[Field.EPSILON],
             call[Field.Y] + 2 * D * row, call[Field.FACTS] + 8 * row, D // 16,
         )  # fmt: skip
 
@@ -130,8 +130,8 @@ def _backward(address: int) -> None:
     for row in range(begin, end):
         given = call[Field.GIVEN] + 2 * D * row
         normalise_back(
-            call[Field.X] + 4 * D * row, call[Field.GAIN], given, call[Field.GRADIENT] + 4 * D * row,
-            call[Field.FACTS] + 8 * row, call[Field.GAIN_GRADIENTS] + 4 * D * thread, D // 16,
+            call[Field.X] + 4 * D * row, call[Field.WEIGHT], given, call[Field.GRADIENT] + 4 * D * row,
+            call[Field.FACTS] + 8 * row, call[Field.WEIGHT_GRADIENTS] + 4 * D * thread, D // 16,
         )  # fmt: skip
         if call[Field.BIAS_GRADIENTS]:
             add_bf16(call[Field.BIAS_GRADIENTS] + 4 * D * thread, given, D // 16)

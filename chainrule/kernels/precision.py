@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from chainrule.core import SequenceModel, UserError
-from chainrule.core.compiled import OPERATIONS
 from chainrule.kernels.packing import WIDTHS
 from chainrule.kernels.rounding import round_weights
 from chainrule.kernels.selftest import why_not
@@ -43,10 +42,8 @@ def with_weights_in(precision: str, model: SequenceModel, threads: int, tell: Ca
 
 def _packed(model: SequenceModel, precision: str, threads: int) -> SequenceModel:
     from chainrule.kernels.decoder import PackedDecoder
-    from chainrule.kernels.drawing import draw
     from chainrule.kernels.recurrent_step import PackedRecurrent
 
-    OPERATIONS["draw"] = draw
     packed: Any = PackedDecoder if isinstance(model, Decoder) else PackedRecurrent
     return packed(model, precision, threads)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from chainrule.core import Autoregressive, Categorical, Prediction, Projected, State
 from chainrule.kernels.building import CHUNK, Program
 from chainrule.kernels.cell_kinds import CELLS, cell_of
+from chainrule.kernels.draw import draw
 from chainrule.kernels.packing import BLOCK
 from chainrule.kernels.program import Kind
 from chainrule.kernels.rounding import round_weights
@@ -34,6 +35,7 @@ class PackedRecurrent(Autoregressive):
     """
 
     exact_in_blocks = True
+    draw = staticmethod(draw)
 
     def __init__(self, model: Any, precision: str, threads: int):
         super().__init__(model.config)

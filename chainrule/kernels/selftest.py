@@ -118,7 +118,7 @@ def _steps() -> Iterator[str | None]:
 def _draws() -> Iterator[str | None]:
     """Compare drawn tokens with those that the noise gives in float64."""
     from chainrule.core.noise import gumbel, uniform
-    from chainrule.kernels.drawing import draw
+    from chainrule.kernels.draw import draw
 
     logits_B1V, seeds_B = torch.randn(50, 1, 1111) * 3, torch.arange(50)
     noise_B1V = gumbel(uniform(seeds_B[:, None], seeds_B[:, None], 1111))
