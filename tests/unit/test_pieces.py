@@ -14,9 +14,10 @@ from chainrule.data.split import spans_of
 from chainrule.data.words import WordTokenizer
 
 TEXT = "It was the best of times, it was the worst of times.\n\n  Das ist 한국어 말 — 'tis,\u00a0 ok\u3000 ja\t\r\n" * 3
+TEXT += "x\u00a0 \n\u3000 \u2003 \u1680 \u202f \u205f \n y\u00a0 \n" * 20
 SPACES = " \n\t\r\v\f\0\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u202f\u205f\u3000"
 TOKENIZERS = {
-    "bpe": BpeTokenizer.fit(spans_of([TEXT], "a text"), 300),
+    "bpe": BpeTokenizer.fit(spans_of([TEXT], "a text"), 400),
     "words": WordTokenizer.fit(spans_of([TEXT], "a text"), lines=False, limit=None),
     "words of lines": WordTokenizer.fit(spans_of([TEXT], "a text"), lines=True, limit=None),
 }
