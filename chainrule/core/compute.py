@@ -13,9 +13,12 @@ import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from chainrule.core.errors import UserError
 from chainrule.core.precisions import ROUNDED, USED
@@ -58,6 +61,24 @@ def keep_freed_memory() -> bool:
     if decided or mallopt is None:
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, KEPT) and mallopt(M_TRIM_THRESHOLD, KEPT))
+
+
+class WeightsFollow(TorchFunctionMode):
+    """Skip the drawing of initial weights in a ``with`` block: weights of a file follow. At 124 million parameters it
+    takes most of a second, and it would change the caller's random state."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func in DRAWS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+DRAWS = {torch.Tensor.normal_, torch.Tensor.uniform_} | {
+    getattr(init, f"{name}_")
+    for name in ("normal", "uniform", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform")
+}
+"""Functions of torch that initial weights are drawn by."""
 
 
 class RandomState:

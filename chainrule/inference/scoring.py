@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from chainrule.core import IGNORED, Autoregressive
-from chainrule.core.compute import Compute
+from chainrule.core.compute import Compute, keep_freed_memory
 from chainrule.core.progress import tracked
 
 BURN_IN = 1024
@@ -182,6 +182,7 @@ def score_rows(
         most: so many of the most probable tokens at each place, too.
     """
     model.eval()
+    keep_freed_memory()
     rows = sorted(_rows(part, reading or EvalWindow.of(model)), key=lambda r: (-len(r), r.read))
     budget = 1 << 16 if model.window is None else 1 << 14
     for group in tracked(_groups(rows, budget)):

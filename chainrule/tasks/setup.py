@@ -22,7 +22,7 @@ from chainrule.core import (
     model_type,
     model_types,
 )
-from chainrule.core.compute import RandomState, decide
+from chainrule.core.compute import RandomState, WeightsFollow, decide
 from chainrule.core.errors import is_out_of_memory
 from chainrule.counting.drafter import NgramDrafter
 from chainrule.data.dataset import Dataset
@@ -346,7 +346,8 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
         if name not in files:
             raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
     _check_plugin(path, config.get("plugin"), chosen)
-    model, kept = chosen.build(chosen.config.make(config["model"])), config.get("weights")
+    with WeightsFollow():
+        model, kept = chosen.build(chosen.config.make(config["model"])), config.get("weights")
     try:
         model.load_state_dict(unpack_weights(tensors, model, kept) if kept else tensors)
     except (RuntimeError, KeyError) as error:
