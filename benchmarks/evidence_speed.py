@@ -109,6 +109,16 @@ def recurrent(_data: Path, _work: Path) -> Iterator[Line]:
             yield line(claim, f"≥ {aim:g}" if aim else "", f"{value:.2f}", aim is None or value >= aim, command)
 
 
+def images(_data: Path, _work: Path) -> Iterator[Line]:
+    command = "python benchmarks/image_speed.py --threads 2 --rounds 7"
+    found = benchmark("image_speed.py", "--threads", "2", "--rounds", "7")
+    for (kind, ratios), aim in zip(found["ratios"].items(), (1.4, 1.3), strict=True):
+        for peer, one in ratios.items():
+            wanted = aim if peer.startswith("transformers") else None
+            claim = f"ViT-Ti/16, 224 pixels, bf16, {kind}: over {peer.replace('torch', 'the same without kernels')}"
+            yield ratio(claim, wanted, one["ratio"], one["rounds"], command)
+
+
 def loss(data: Path, work: Path) -> Iterator[Line]:
     folder, runs = tiny_shakespeare(data, work), {}
     for model in ("rnn", "lstm", "gru", "gpt", "ngram"):
@@ -211,7 +221,7 @@ def plain(_data: Path, _work: Path) -> Iterator[Line]:
 
 
 SECTIONS: dict[str, Section] = {
-    "generate": generate, "rounding": rounding, "train": train, "curves": curves, "recurrent": recurrent, "loss": loss,
+    "generate": generate, "rounding": rounding, "train": train, "curves": curves, "recurrent": recurrent, "images": images, "loss": loss,
     "speculation": speculation, "start": start, "plain": plain,
 }  # fmt: skip
 
@@ -246,4 +256,4 @@ if __name__ == "__main__":
         "brackets the smallest and largest ratio of a round.",
     ]  # fmt: skip
     sections = {name: compared(section) for name, section in SECTIONS.items()}
-    sys.exit(gather(sections, OUT, page, alone=("generate", "train", "curves", "recurrent", "plain")))
+    sys.exit(gather(sections, OUT, page, alone=("generate", "train", "curves", "recurrent", "images", "plain")))

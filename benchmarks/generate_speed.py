@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engines import Engine, answer_tasks, compare, matmul_rate, seconds
+
 VOCABULARY, CONTEXT, WIDTH, LAYERS, HEADS = 50257, 1024, 768, 12, 12
 PROMPT, NEW, MANY, LONG = 16, 64, 16, 512
 OURS = ("fp32", "bf16", "int8", "int4")
@@ -222,75 +224,47 @@ def serve(name: str, work: Path, threads: int) -> None:
     else:
         run = ctranslate2_engine(work, threads) if name.startswith("CT") else llama_cpp_engine(kind, work, threads)
     tasks = {"one": (PROMPT, NEW, 1), "sixteen": (PROMPT, NEW, MANY), "prompt": (LONG, 0, 1)}
-    print("ready", flush=True)
-    for line in sys.stdin:
-        length, new, many = tasks[line.strip()]
-        print(run(prompt(length), new, many), flush=True)
+
+    def task(name: str) -> float:
+        length, new, many = tasks[name]
+        return run(prompt(length), new, many)
+
+    answer_tasks(task)
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-class Engine:
-    """The process of an engine."""
-
-    def __init__(self, name: str, options: argparse.Namespace):
-        python = sys.executable if name in OURS else str(Path(options.peers) / "bin" / "python")
-        command = [python, __file__, "--engine", name, "--work", options.work, "--threads", str(options.threads)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self.answer() == "ready", name
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def seconds(self, task: str) -> float:
-        """Run a task once."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{task}\n")
-        self.process.stdin.flush()
-        return float(self.answer())
+def start(name: str, options: argparse.Namespace) -> Engine:
+    """Start the process of an engine."""
+    python = sys.executable if name in OURS else str(Path(options.peers) / "bin" / "python")
+    return Engine([python, __file__, "--engine", name, "--work", options.work, "--threads", str(options.threads)])
 
 
-def limits(threads: int) -> dict[str, float]:
-    """GB that are read from memory in a second, and billion operations of a product in bf16."""
+def memory_rate() -> float:
+    """Bytes that are read from memory in a second."""
     import torch
 
-    torch.set_num_threads(threads)
-    x, a, b = torch.ones(1 << 27), *(torch.randn(2048, 2048).bfloat16() for _ in range(2))
-
-    def median(run: Callable[[], Any]) -> float:
-        times = []
-        for _ in range(9):
-            began = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - began)
-        return statistics.median(times)
-
-    return {"read_gb_s": x.numel() * 4 / median(x.sum) / 1e9, "bf16_gflops": 2 * 2048**3 / median(lambda: a @ b) / 1e9}
+    x = torch.ones(1 << 27)
+    return x.numel() * 4 / seconds(x.sum)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All engines in turns."""
-    engines = {name: Engine(name, options) for name in (*OURS, *PEERS)}
+    engines = {name: start(name, options) for name in (*OURS, *PEERS)}
     able = {"one": list(engines), "sixteen": [*OURS, "CTranslate2 int8"], "prompt": [*OURS, *PEERS[:3]]}
     tokens = {"one": NEW, "sixteen": NEW * MANY, "prompt": LONG}
     rates: dict[str, dict[str, list[float]]] = {task: {name: [] for name in names} for task, names in able.items()}
     for turn in range(options.rounds + 1):
         for task, names in able.items():
             for name in names:
-                took = engines[name].seconds(task)
+                took = engines[name].ask(name=task)
                 if turn:  # the first one warms up
                     rates[task][name].append(tokens[task] / took)
     ratios = []
     for task, mine, theirs, aim in AIMS:
-        both = [a / b for a, b in zip(rates[task][mine], rates[task][theirs], strict=True)]
-        ratio = statistics.median(rates[task][mine]) / statistics.median(rates[task][theirs])
-        ratios.append(
-            {"task": task, "ours": mine, "peer": theirs, "ratio": ratio, "rounds": [min(both), max(both)], "aim": aim}
-        )
+        found = compare(rates[task][mine], rates[task][theirs])
+        ratios.append({"task": task, "ours": mine, "peer": theirs, **found, "aim": aim})
     medians = {task: {name: statistics.median(x) for name, x in found.items()} for task, found in rates.items()}
     return {"threads": options.threads, "rounds": options.rounds, "tokens_per_second": medians, "ratios": ratios}
 
@@ -314,11 +288,15 @@ def main() -> None:
 
 def tell(options: argparse.Namespace, work: Path) -> None:
     """Measure, and print what was found."""
+    import torch
+
     if not (work / "llama.cpp-q4_0.gguf").exists():
         prepare(work)
         python = Path(options.peers) / "bin" / "python"
         subprocess.run([str(python), __file__, "--engine", "prepare", "--work", str(work)], check=True)
-    found = {**limits(options.threads), **measure(options)}
+    torch.set_num_threads(options.threads)
+    limits = {"read_gb_s": memory_rate() / 1e9, "bf16_gflops": matmul_rate() / 1e9}
+    found = {**limits, **measure(options)}
     for task, rates in found["tokens_per_second"].items():
         for name, rate in rates.items():
             print(f"{task:8} {name:18} {rate:8.0f} tokens/s")

@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from engines import matmul_rate
 from torch import nn
 
 from chainrule.core.compute import Compute
@@ -41,17 +42,6 @@ def step(layer: Any, x_BTD: torch.Tensor, bf16: bool) -> Callable[[], None]:
         out.float().sum().backward()
 
     return run
-
-
-def matmul_rate() -> float:
-    """Billion multiplications and additions a second of a large product in bf16."""
-    a, b = (torch.randn(2048, 1024).bfloat16() for _ in range(2))
-    times = []
-    for _ in range(12):
-        began = time.perf_counter()
-        torch.mm(a, b.T)
-        times.append(time.perf_counter() - began)
-    return 2 * 2048 * 2048 * 1024 / statistics.median(times) / 1e9
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -91,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     use_kernels(GRU(16, 16), Compute("cpu", True, options.threads))
-    rate, found = matmul_rate(), measure(options.rounds)
+    rate, found = matmul_rate() / 1e9, measure(options.rounds)
     figures: dict[str, Any] = {"threads": options.threads, "kernels": why_not() or "yes", "k_tokens_per_second": found}
     figures |= {"bf16_matmul_gflops": rate, "ratios": {}}
     heads = ("ours bf16", "torch bf16", "torch fp32", "to bf16", "aim", "to fp32", "aim", "of matmul rate")

@@ -6,7 +6,8 @@ Batches of 16 x 256 tokens out of 1,024, AdamW, gradients clipped. Models have t
 Every engine is a process of its own that waits for its turn. "torch" is ours without kernels; what is compiled is by
 ``torch.compile``; x-transformers is measured where it is installed (``--peers``). It prints a table of medians and,
 last, one JSON object. ``--keep-memory`` lets the C library keep freed memory in the processes of peers too, as our
-training does. ``--curve 500`` compares losses instead: kernels against torch, three seeds, on tokens of a Markov chain.
+training does. ``--curve 500`` compares losses instead: kernels against torch, three seeds, on tokens of a Markov chain,
+four rows at a time.
 Measure on a machine on which nothing else runs.
 """
 
@@ -15,14 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from engines import Engine, answer_tasks, compare, matmul_rate, seconds
 
 VOCABULARY, CONTEXT, WIDTH, LAYERS, HEADS, ROWS = 1024, 256, 384, 6, 6, 16
 RATE, CLIP = 1e-3, 1.0
@@ -32,14 +33,15 @@ AIMS = {"torch": 1.45, "transformers compiled": 1.4, "x-transformers compiled": 
 """Ratios of ours with kernels that are to be reached."""
 MULTIPLIED = LAYERS * 12 * WIDTH**2 + VOCABULARY * WIDTH
 """Weights that a token is multiplied with."""
-SEEDS, SMOOTH = (0, 1, 2), 25
+SEEDS, SMOOTH, FEW = (0, 1, 2), 25, 4
+"""Of curves: seeds, steps whose losses are averaged, and rows of a batch."""
 Step = Callable[[Any], float]
 """Token ids, rows x (context + 1) -> loss."""
 
 # --- engines ----------------------------------------------------------------------------------------------------------
 
 
-def ours(seed: int, threads: int, optimizer: str = "adamw") -> Step:
+def ours(seed: int, threads: int, optimizer: Any = "adamw") -> Step:
     """Our training step; the environment says whether kernels are used."""
     import torch
 
@@ -105,7 +107,7 @@ def peer(name: str) -> Step:
     return step
 
 
-def batches(seed: int) -> Callable[[], Any]:
+def batches(seed: int, rows: int = ROWS) -> Callable[[], Any]:
     """Batches of tokens of a Markov chain: each token is followed by one of eight."""
     import torch
 
@@ -113,82 +115,45 @@ def batches(seed: int) -> Callable[[], Any]:
     draws = torch.Generator().manual_seed(1 + seed)
 
     def batch() -> Any:
-        ids = [torch.randint(VOCABULARY, (ROWS,), generator=draws)]
+        ids = [torch.randint(VOCABULARY, (rows,), generator=draws)]
         for _ in range(CONTEXT):
-            ids.append(following[ids[-1], torch.randint(8, (ROWS,), generator=draws)])
+            ids.append(following[ids[-1], torch.randint(8, (rows,), generator=draws)])
         return torch.stack(ids, 1)
 
     return batch
 
 
 def serve(name: str, threads: int) -> None:
-    """Wait for tasks on standard input: how many steps to time, or a seed and steps whose losses are asked for."""
+    """Time steps, or return the losses of a seed."""
     import torch
 
     torch.set_num_threads(threads)
     step, batch = ours(0, threads) if name in OURS else peer(name), batches(0)
     for _ in range(3):
         step(batch())
-    print(json.dumps("ready"), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        if "losses" in task:
-            step, batch = ours(task["seed"], threads, task["optimizer"]), batches(task["seed"])
-            print(json.dumps([step(batch()) for _ in range(task["losses"])]), flush=True)
-            continue
-        given, took = [batch() for _ in range(task["steps"])], []
-        for ids in given:
-            began = time.perf_counter()
-            step(ids)
-            took.append(time.perf_counter() - began)
-        print(json.dumps(statistics.median(took)), flush=True)
+
+    def task(steps: int = 0, losses: int = 0, seed: int = 0, optimizer: str = "adamw") -> Any:
+        if losses:
+            learn, more = ours(seed, threads, optimizer), batches(seed, FEW)
+            return [learn(more()) for _ in range(losses)]
+        given = iter([batch() for _ in range(steps)])
+        return seconds(lambda: step(next(given)), steps)
+
+    answer_tasks(task)
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-class Engine:
-    """The process of an engine."""
-
-    def __init__(self, name: str, options: argparse.Namespace):
-        python = str(Path(options.peers) / "bin" / "python") if name.startswith("x-") else sys.executable
-        environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-        if name == "torch":
-            environment["CHAINRULE_KERNELS"] = "off"
-        elif name != "kernels" and options.keep_memory:
-            environment |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-        command = [python, __file__, "--engine", name, "--threads", str(options.threads)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment,
-        )  # fmt: skip
-        assert self.answer() == "ready", name
-
-    def answer(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, "the process has ended"
-        return json.loads(line)
-
-    def ask(self, **task: int | str) -> Any:
-        """Run a task, and return its answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{json.dumps(task)}\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-
-def matmul_rate() -> float:
-    """Operations a second of a large product in bf16."""
-    import torch
-
-    a, b = (torch.randn(2048, 2048).bfloat16() for _ in range(2))
-    times = []
-    for _ in range(9):
-        began = time.perf_counter()
-        torch.mm(a, b)
-        times.append(time.perf_counter() - began)
-    return 2 * 2048**3 / statistics.median(times)
+def start(name: str, options: argparse.Namespace) -> Engine:
+    """Start the process of an engine."""
+    python = str(Path(options.peers) / "bin" / "python") if name.startswith("x-") else sys.executable
+    environment = {"OMP_NUM_THREADS": str(options.threads)}
+    if name == "torch":
+        environment["CHAINRULE_KERNELS"] = "off"
+    elif name != "kernels" and options.keep_memory:
+        environment |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+    return Engine([python, __file__, "--engine", name, "--threads", str(options.threads)], **environment)
 
 
 def installed(name: str, options: argparse.Namespace) -> bool:
@@ -208,7 +173,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(options.threads)
     names = [name for name in (*OURS, *PEERS) if installed(name, options)]
-    engines = {name: Engine(name, options) for name in names}
+    engines = {name: start(name, options) for name in names}
     rates: dict[str, list[float]] = {name: [] for name in names}
     multiplied = []
     for turn in range(options.rounds + 1):
@@ -218,11 +183,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 rates[name].append(rate)
         multiplied.append(matmul_rate())
     medians = {name: statistics.median(found) for name, found in rates.items()}
-    ratios = {}
-    for name in names[1:]:
-        both = [a / b for a, b in zip(rates["kernels"], rates[name], strict=True)]
-        ratio = medians["kernels"] / medians[name]
-        ratios[name] = {"ratio": ratio, "rounds": [min(both), max(both)], "aim": AIMS.get(name)}
+    ratios = {name: {**compare(rates["kernels"], rates[name]), "aim": AIMS.get(name)} for name in names[1:]}
     roof = statistics.median(multiplied)
     shares = {name: 6 * MULTIPLIED * rate / roof for name, rate in medians.items()}
     return {
@@ -246,7 +207,7 @@ def curves(options: argparse.Namespace) -> dict[str, Any]:
     """Losses with kernels and by torch alone, for each seed; and how far seeds are apart."""
     found = {}
     for name in OURS:
-        engine = Engine(name, options)
+        engine = start(name, options)
         found[name] = [engine.ask(seed=seed, losses=options.curve, optimizer=options.optimizer) for seed in SEEDS]
         engine.process.kill()
     apart = [distance(a, b) for a, b in zip(found["kernels"], found["torch"], strict=True)]

@@ -64,13 +64,13 @@ def keep_freed_memory() -> bool:
 
 
 class WeightsFollow(TorchFunctionMode):
-    """Skip the drawing of initial weights in a ``with`` block: weights of a file follow. At 124 million parameters it
-    takes most of a second, and it would change the caller's random state."""
+    """Set initial weights to zero in a ``with`` block instead of drawing them: those of a file follow. Drawing takes
+    most of a second for 124 million parameters, and would change the caller's random state."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
         if func in DRAWS:
-            return args[0] if args else given["tensor"]
+            return (args[0] if args else given["tensor"]).detach().zero_()
         return func(*args, **given)
 
 
@@ -78,7 +78,7 @@ DRAWS = {torch.Tensor.normal_, torch.Tensor.uniform_} | {
     getattr(init, f"{name}_")
     for name in ("normal", "uniform", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform")
 }
-"""Functions of torch that initial weights are drawn by."""
+"""Functions that draw initial weights; those of torch that are not among them call these."""
 
 
 class RandomState:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from chainrule.core import IGNORED
 from chainrule.kernels.autocast import lowered
@@ -54,8 +55,8 @@ def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, attention_bias: AttentionB
 def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, attention_bias: AttentionBias) -> Tensor | None:
     """Return the weighted sum of values, heads side by side: B x T x H V; None: the kernel does not apply.
 
-    It applies to widths of heads that divide by 32, queries by 8 and keys by 16, up to ``BRIEF`` of them: the weights
-    are kept for the backward pass.
+    It applies to widths of heads that divide by 32 and up to ``BRIEF`` keys: the weights are kept for the backward
+    pass. Queries are filled up to a multiple of 8, keys to one of 16.
 
     Args:
         q_BHTK: queries.
@@ -66,15 +67,23 @@ def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSV: Tensor, attention_bias: Atten
     (B, H, T, K), S, V, bias = q_BHTK.shape, k_BHSK.shape[2], v_BHSV.shape[-1], attention_bias.bias_BHTS
     causal = attention_bias.causal and bias is None
     given = (q_BHTK, k_BHSK, v_BHSV)
-    if not all(_applies(x) and x.stride(-1) == 1 for x in given) or T % 8 or S % 16 or K % 32 or V % 32:
+    if not all(_applies(x) and x.stride(-1) == 1 for x in given) or K % 32 or V % 32:
         return None
     if not T or not 0 < S <= BRIEF or (causal and T > S):
         return None
+    more_T, more_S = -T % 8, -S % 16
+    if causal and (more_T or more_S):
+        if T != S:
+            return None
+        more_T = more_S  # a query sees the keys up to its own
     if bias is not None:
         if bias.requires_grad or bias.shape[-1] != S:
             return None
-        bias = bias.to(torch.bfloat16).contiguous().expand(B, H, T, S)
-    return Attend.apply(*given, bias, causal)
+        bias = F.pad(bias.to(torch.bfloat16).expand(*bias.shape[:2], T, S), (0, more_S, 0, more_T)).contiguous()
+        bias = bias.expand(B, H, T + more_T, S + more_S)
+    rows = (F.pad(x, (0, 0, 0, more)) if more else x for x, more in zip(given, (more_T, more_S, more_S)))
+    mixed = Attend.apply(*rows, bias, causal, S)
+    return mixed[:, :T] if more_T else mixed
 
 
 def heads(x_BTHK: Tensor, rotary: tuple[Tensor, Tensor], normalised: bool) -> Tensor | None:
@@ -245,16 +254,16 @@ class Weights(torch.autograd.Function):
 
 
 class Attend(torch.autograd.Function):
-    """Attention; inputs: queries, keys, values, bias, and whether it is causal."""
+    """Attention; inputs: queries, keys, values, bias, whether it is causal, and the number of keys that may be seen."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, seen: int) -> Tensor:
         from chainrule.kernels import whole_attention as whole
 
         (B, H, T, K), S, V = q.shape, k.shape[2], v.shape[-1]
         y_BTHV, weights = q.new_empty(B, T, H, V), q.new_empty(B, H, T, S)
         sizes = {"rows": B, "heads": H, "queries": T, "keys": S, "width": K, "value_width": V}
-        ctx.fields = {**sizes, "causal": int(causal), "scale": torch.tensor(K**-0.5, dtype=torch.float32)}
+        ctx.fields = {**sizes, "causal": int(causal), "seen": seen, "scale": torch.tensor(K**-0.5, dtype=torch.float32)}
         matrices = {"q": q, "k": k, "v": v, "y": y_BTHV.transpose(1, 2), "p": weights, "bias": bias}
         run_call(whole.forward, whole.call_of(matrices, **ctx.fields))
         ctx.save_for_backward(q, k, v, weights)
@@ -270,7 +279,7 @@ class Attend(torch.autograd.Function):
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         matrices = {"q": q, "k": k, "v": v, "p": weights, "dy": dy, "dq": dq, "dk": dk, "dv": dv}
         run_call(whole.backward, whole.call_of(matrices, **ctx.fields))
-        return dq, dk, dv, None, None
+        return dq, dk, dv, None, None, None
 
 
 class Heads(torch.autograd.Function):

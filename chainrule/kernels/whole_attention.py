@@ -14,7 +14,7 @@ and backward, with dS = scale P (dP - sum of P dP) for each query,
     pairs of rows       [T/2][S][2], and 64 bytes between pairs of rows: a distance of a power of two would use
                         few sets of the cache
 
-In a causal head nothing above the diagonal is computed. What P holds there beyond the block of 16 is never read.
+Rows and keys that fill up blocks are zero. In a causal head nothing above the diagonal is computed. What P holds there beyond the block of 16 is never read.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Field(IntEnum):
     """1: a query sees the keys up to its own, the last query all."""
     SCALE = 7
     """Address of a float32."""
+    SEEN = 48
+    """Keys that may be seen; those behind them fill up a block."""
     Q = 8
     K = 12
     V = 16
@@ -66,7 +68,7 @@ class Field(IntEnum):
     DV = 44
 
 
-FIELDS = 48
+FIELDS = 49
 
 
 @micro_kernel(5)
@@ -170,8 +172,8 @@ def forward_head(call: Any, b: int, h: int, room: Any) -> None:
         blocks = blocks_seen(call, t)
         product(q + t * q_pitch, q_pitch, 4, keys, 32 * K, K // 2, scores, 4 * S, blocks)
         for i in range(ROWS):
-            if call[Field.CAUSAL]:
-                room[S * i + S - T + t + i + 1 : S * i + 16 * blocks] = LOWEST
+            seen = S - T + t + i + 1 if call[Field.CAUSAL] else call[Field.SEEN]
+            room[S * i + seen : S * i + 16 * blocks] = LOWEST
             row = p + (t + i) * p_pitch
             soften(
                 scores + 4 * S * i, bias + (t + i) * bias_pitch if bias else 0, row, call[Field.SCALE], blocks

@@ -108,10 +108,17 @@ def masked(kind, B, H, T, S):
     return as_bias(seen)
 
 
+@pytest.mark.parametrize(("T", "S"), [(5, 1), (9, 23), (64, 65), (6, 16)])
+@pytest.mark.parametrize("kind", ["everything", "mask"])
+def test_attention_of_any_number_of_queries_and_keys(kind, T, S):
+    test_whole_attention(kind, 2, T, S, 32, 64)
+
+
 @pytest.mark.parametrize("kind", ["everything", "causal", "mask", "mask of heads", "mask of rows and heads"])
 @pytest.mark.parametrize(
     ("H", "T", "S", "K", "V"),
-    [(1, 16, 16, 32, 32), (3, 24, 48, 64, 32), (2, 40, 112, 32, 96), (2, 80, 80, 160, 64)],
+    [(1, 16, 16, 32, 32), (3, 24, 48, 64, 32), (2, 40, 112, 32, 96), (2, 80, 80, 160, 64), (2, 17, 17, 32, 64)]
+    + [(1, 13, 13, 64, 32), (2, 31, 31, 32, 32), (2, 48, 48, 32, 32)],
 )
 def test_whole_attention(kind, H, T, S, K, V):
     q, k, v = randn(2, H, T, K), randn(2, H, S, K), randn(2, S, H, V)
@@ -157,8 +164,9 @@ def test_attention_elsewhere_is_computed_by_torch():
     x = randn(1, 2, 16, 32)
     assert applies(x, x, x) and fused.attend(x, x, x, AttentionBias()) is None  # the latter: no autocast
     assert not applies(x.float(), x, x)
-    assert not applies(x[:, :, :12], x, x)  # rows are left over
-    assert not applies(x, x[:, :, :15], x[:, :, :15])
+    assert applies(x[:, :, :12], x, x) and applies(x, x[:, :, :15], x[:, :, :15])
+    assert applies(x[:, :, :15], x[:, :, :15], x[:, :, :15], causal=True)
+    assert not applies(x[:, :, :15], x, x, causal=True)  # a query that sees the last key would be filled up
     assert not applies(randn(1, 2, 16, 48), randn(1, 2, 16, 48), x)
     assert not applies(x, x[:, :, :0], x[:, :, :0])
     assert not applies(randn(1, 2, 32, 32), x, x, causal=True)  # queries before the first key

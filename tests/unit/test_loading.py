@@ -32,3 +32,11 @@ def test_layers_of_torch_draw_nothing_in_the_block_and_as_ever_behind_it(layer):
     assert torch.equal(torch.get_rng_state(), before)
     layer(*sizes)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["normal_", "uniform_", "trunc_normal_", "orthogonal_", "xavier_uniform_"])
+def test_initial_weights_are_not_drawn(name):
+    weight, before = torch.nn.Parameter(torch.full((3, 3), torch.nan)), torch.get_rng_state()
+    with WeightsFollow():
+        getattr(torch.nn.init, name)(weight)
+    assert torch.equal(torch.get_rng_state(), before) and bool(weight.isfinite().all())
