@@ -221,8 +221,8 @@ def plain(_data: Path, _work: Path) -> Iterator[Line]:
 
 
 SECTIONS: dict[str, Section] = {
-    "generate": generate, "rounding": rounding, "train": train, "curves": curves, "recurrent": recurrent, "images": images, "loss": loss,
-    "speculation": speculation, "start": start, "plain": plain,
+    "generate": generate, "rounding": rounding, "train": train, "curves": curves, "recurrent": recurrent,
+    "images": images, "loss": loss, "speculation": speculation, "start": start, "plain": plain,
 }  # fmt: skip
 
 
