@@ -99,8 +99,8 @@ def curves(_data: Path, _work: Path) -> Iterator[Line]:
 
 
 def recurrent(_data: Path, _work: Path) -> Iterator[Line]:
-    command = "python benchmarks/recurrent_speed.py --threads 2 --rounds 9"
-    found = benchmark("recurrent_speed.py", "--threads", "2", "--rounds", "9")["ratios"]
+    command = "python benchmarks/recurrent_speed.py --threads 2 --rounds 41"
+    found = benchmark("recurrent_speed.py", "--threads", "2", "--rounds", "41")["ratios"]
     aims = {"GRU": (2.0, 2.5), "LSTM": (1.1, 1.6), "RNN": (1.2, None)}
     for name, both in aims.items():
         for peer, aim in zip(("bf16", "fp32"), both, strict=True):

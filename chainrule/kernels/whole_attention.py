@@ -14,7 +14,8 @@ and backward, with dS = scale P (dP - sum of P dP) for each query,
     pairs of rows       [T/2][S][2], and 64 bytes between pairs of rows: a distance of a power of two would use
                         few sets of the cache
 
-Rows and keys that fill up blocks are zero. In a causal head nothing above the diagonal is computed. What P holds there beyond the block of 16 is never read.
+Rows and keys that fill up blocks are zero. In a causal head nothing above the diagonal is computed. What P holds there
+beyond the block of 16 is never read.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ def scanned(monkeypatch):
     """The scan is used, and afterwards what was used before."""
     monkeypatch.setattr("chainrule.core.compiled.OPERATIONS", {})
     monkeypatch.setattr(training, "OPERATIONS", compiled.OPERATIONS)
+    monkeypatch.setattr(training, "LEAST", 0)
     training.use_kernels(GRU(16, 16), BF16)
     if MISSING is None:
         assert compiled.OPERATIONS, f"torch would be compared with itself: {selftest.why_not()}"
@@ -160,3 +161,17 @@ def test_a_run_learns_with_it_as_without(cell, tmp_path, monkeypatch):
     with_it, without = (found["bits_per_byte"] for found in losses)
     assert with_it == pytest.approx(without, rel=0.03, abs=0.02)
     assert with_it < 4
+
+
+@needs_kernels
+def test_small_tensors_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(training, "LEAST", 1 << 14)
+    calls = []
+    monkeypatch.setattr(recurrent_layer.Scan, "apply", lambda *given: calls.append(given) or torch.zeros(1))
+    layer = GRU(64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(1, 255, 64))
+        assert not calls
+        with pytest.raises(IndexError):
+            layer(torch.randn(1, 256, 64))
+    assert len(calls) == 1
