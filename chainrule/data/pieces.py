@@ -10,14 +10,18 @@ are the space characters of Unicode beyond ASCII, all of which lie in six short 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy import ndarray
 
-Encode = Callable[[list[str], ndarray], tuple[ndarray, Sequence[int], ndarray, ndarray]]
-"""Ids of texts, given a mask of those that begin a record; see ``spans.SpanTokenizer``."""
+Encoded = tuple[ndarray, Sequence[int], ndarray, ndarray]
+"""Ids of texts, tokens of each, where the unknown token is, and the bytes that each occurrence stands for."""
+Encode = Callable[[list[str], ndarray], Encoded]
+"""Encodes texts, given a mask of those that begin a record; see ``spans.SpanTokenizer``."""
+Batch = tuple[ndarray, ndarray, ndarray]
+"""Starts and ends of records, and a mask of those that begin one."""
 
 
 class PieceEncoder:
@@ -39,25 +43,51 @@ class PieceEncoder:
         self.bounds = np.zeros(1, np.int64)
         """Bounds of the ids of each piece."""
 
-    def __call__(self, starts: ndarray, ends: ndarray, first: ndarray, unknown: int | None) -> tuple[Any, ...]:
-        """Encode records.
+    def __call__(self, batches: Iterable[Batch], unknown: int | None) -> Iterator[tuple[ndarray, Encoded]]:
+        """Encode records, a batch at a time; a thread numbers the pieces of the next batch meanwhile.
 
         Args:
-            starts: where each begins.
-            ends: where each ends.
-            first: mask of those that begin a record; the others go on with one.
+            batches: where records begin and end, and a mask of those that begin one: the others go on with one.
             unknown: id of the unknown token.
 
-        Returns:
-            Ids, tokens of each record, where the unknown token is, and the bytes that each occurrence stands for.
+        Yields:
+            The mask, and what ``encode`` returns for the records.
         """
+        with ThreadPoolExecutor(1) as pool:
+            waiting: list[Future[tuple[ndarray, ...]]] = []
+            for batch in batches:
+                waiting.append(pool.submit(self._number, *batch))
+                if len(waiting) > 1:
+                    yield self._finish(*waiting.pop(0).result(), unknown=unknown)
+            for last in waiting:
+                yield self._finish(*last.result(), unknown=unknown)
+
+    def _number(self, starts: ndarray, ends: ndarray, first: ndarray) -> tuple[ndarray, ...]:
+        """Return the mask, the number of every piece, how many each record has, and the pieces that are new."""
         from chainrule.data import loops
 
-        many = np.zeros(len(starts), np.int64)
+        many, before = np.zeros(len(starts), np.int64), self.count
         pieces = np.empty((int(((ends - starts) // 2 + 1).sum()), 4), np.int64)
         pieces = pieces[: loops.cut(self.content, starts, ends, first, pieces, many)]
-        found = self._numbered(pieces)
-        lengths, total = np.empty(len(starts), np.int64), int((self.bounds[found + 1] - self.bounds[found]).sum())
+        begin, found = 0, np.empty(len(pieces), np.int32)
+        while True:
+            begin, self.count = loops.number(
+                self.content, pieces, found, begin, self.table, self.known, self.count
+            )  # fmt: skip
+            if begin == len(pieces):
+                return first, found, many, self.known[before : self.count].copy()
+            self.known = np.concatenate([self.known, np.empty_like(self.known)])
+            self.table = np.full(2 * len(self.known), -1, np.int32)
+            loops.fill(self.content, self.table, self.known, self.count)
+
+    def _finish(
+        self, first: ndarray, found: ndarray, many: ndarray, new: ndarray, *, unknown: int | None
+    ) -> tuple[ndarray, Encoded]:
+        """Encode new pieces, and write the ids of all that occur."""
+        from chainrule.data import loops
+
+        self._encode_new(new)
+        lengths, total = np.empty(len(many), np.int64), int((self.bounds[found + 1] - self.bounds[found]).sum())
 
         def occurring(values: ndarray) -> ndarray:
             written = np.empty(total, values.dtype)
@@ -65,30 +95,14 @@ class PieceEncoder:
             return written
 
         ids, none = occurring(self.ids), np.zeros(0, np.int64)
-        if unknown is None:
-            return ids, lengths, none, none
-        at = np.flatnonzero(ids == unknown)
-        return ids, lengths, at, occurring(self.sizes)[at] if len(at) else none
+        at = none if unknown is None else np.flatnonzero(ids == unknown)
+        return first, (ids, lengths, at, occurring(self.sizes)[at] if len(at) else none)
 
-    def _numbered(self, pieces: ndarray) -> ndarray:
-        """Return the numbers of pieces; those that are found for the first time are encoded."""
-        from chainrule.data import loops
-
-        before, begin, found = self.count, 0, np.empty(len(pieces), np.int32)
-        while True:
-            begin, self.count = loops.number(
-                self.content, pieces, found, begin, self.table, self.known, self.count
-            )  # fmt: skip
-            if begin == len(pieces):
-                break
-            self.known = np.concatenate([self.known, np.empty_like(self.known)])
-            self.table = np.full(2 * len(self.known), -1, np.int32)
-            loops.fill(self.content, self.table, self.known, self.count)
-        view, new = self.content.data, self.known[before : self.count]
+    def _encode_new(self, new: ndarray) -> None:
+        view = self.content.data
         texts = [str(view[begin:end], "utf-8") for begin, end, *_ in new.tolist()]
         ids, lengths, at, unknown_bytes = self.encode(texts, new[:, 2].astype(bool))
         sizes = np.zeros(len(ids), np.int64)
         sizes[at] = unknown_bytes
         self.ids, self.sizes = np.concatenate([self.ids, ids]), np.concatenate([self.sizes, sizes])
         self.bounds = np.concatenate([self.bounds, self.bounds[-1] + np.cumsum(np.asarray(lengths, np.int64))])
-        return found

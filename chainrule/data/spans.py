@@ -60,9 +60,7 @@ class SpanTokenizer(ABC):
             for texts, first in texts_of(spans, self.longest):
                 yield first, self._encode_texts(texts, first)
             return
-        encoder = PieceEncoder(spans.text.content, self._encode_texts)
-        for starts, ends, first in _batches(spans, CHUNK):
-            yield first, encoder(starts, ends, first, self.unknown)
+        yield from PieceEncoder(spans.text.content, self._encode_texts)(_batches(spans, CHUNK), self.unknown)
 
     def encode(self, text: bytes) -> Encoded:
         """Return the ids of one text. Raises DataError with the place of the first byte that is not UTF-8."""
