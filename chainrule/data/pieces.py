@@ -10,13 +10,14 @@ are the space characters of Unicode beyond ASCII, all of which lie in six short 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-Encoded = tuple[ndarray, Sequence[int], ndarray, ndarray]
+Encoded = tuple[ndarray, Any, ndarray, ndarray]
 """Ids of texts, tokens of each, where the unknown token is, and the bytes that each occurrence stands for."""
 Encode = Callable[[list[str], ndarray], Encoded]
 """Encodes texts, given a mask of those that begin a record; see ``spans.SpanTokenizer``."""
