@@ -56,9 +56,10 @@ def generate(_data: Path, work: Path) -> Iterator[Line]:
 
 
 def rounding(data: Path, work: Path) -> Iterator[Line]:
-    folder, run = tiny_shakespeare(data, work), str(work / "rounded")
+    folder, run = tiny_shakespeare(data, work), str(work / "loss-gpt")
     if not (Path(run) / "model.safetensors").exists():
-        chainrule("train", str(folder), "--model", "gpt", "--tokenizer", "byte", "--budget", "10min", "--out", run)
+        flags = ("--model", "gpt", "--tokenizer", "char:complete", "--budget", "140s")
+        chainrule("train", str(folder), *flags, "--out", run)
     bits = {
         precision: chainrule("evaluate", run, str(folder / "valid.txt"), "--precision", precision)["bits_per_byte"]
         for precision in ("fp32", "int8", "int4")
@@ -66,7 +67,7 @@ def rounding(data: Path, work: Path) -> Iterator[Line]:
     for precision, most in (("int8", 0.002), ("int4", 0.015)):
         more = bits[precision] / bits["fp32"] - 1
         command = f"chainrule evaluate RUN valid.txt --precision {precision}"
-        claim = f"{precision}: bits per byte more than in fp32, GPT after 10 min"
+        claim = f"{precision}: bits per byte more than in fp32, GPT after 140 s on tiny Shakespeare"
         yield line(
             claim, f"≤ {most:.1%}", f"{more:+.3%} ({bits['fp32']:.4f} to {bits[precision]:.4f})", more <= most, command
         )
@@ -117,6 +118,16 @@ def images(_data: Path, _work: Path) -> Iterator[Line]:
             wanted = aim if peer.startswith("transformers") else None
             claim = f"ViT-Ti/16, 224 pixels, bf16, {kind}: over {peer.replace('torch', 'the same without kernels')}"
             yield ratio(claim, wanted, one["ratio"], one["rounds"], command)
+
+
+def translate(_data: Path, work: Path) -> Iterator[Line]:
+    command = "python benchmarks/translate_speed.py --work DIR --threads 2 --rounds 3"
+    found = benchmark("translate_speed.py", "--work", str(work / "translate"), "--threads", "2", "--rounds", "3")
+    for one in found["ratios"]:
+        claim = f"Transformer-base's shape, beam of 4: {one['ours']} over {one['peer']}, sentences/s"
+        yield ratio(claim, one["aim"], one["ratio"], one["rounds"], command)
+    told = ", ".join(f"{name} {rate:.1f}" for name, rate in found["sentences_per_second"].items())
+    yield line("beam of 4, sentences/s", "", told, True, command)
 
 
 def loss(data: Path, work: Path) -> Iterator[Line]:
@@ -222,7 +233,7 @@ def plain(_data: Path, _work: Path) -> Iterator[Line]:
 
 SECTIONS: dict[str, Section] = {
     "generate": generate, "rounding": rounding, "train": train, "curves": curves, "recurrent": recurrent,
-    "images": images, "loss": loss, "speculation": speculation, "start": start, "plain": plain,
+    "images": images, "translate": translate, "loss": loss, "speculation": speculation, "start": start, "plain": plain,
 }  # fmt: skip
 
 
@@ -256,4 +267,6 @@ if __name__ == "__main__":
         "brackets the smallest and largest ratio of a round.",
     ]  # fmt: skip
     sections = {name: compared(section) for name, section in SECTIONS.items()}
-    sys.exit(gather(sections, OUT, page, alone=("generate", "train", "curves", "recurrent", "images", "plain")))
+    sys.exit(
+        gather(sections, OUT, page, alone=("generate", "train", "curves", "recurrent", "images", "translate", "plain"))
+    )
