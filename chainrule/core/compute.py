@@ -135,9 +135,15 @@ class RandomState:
         self._state = {**self._state, **tensors}
 
 
+NARROW = ("DEFAULT", "NO AVX", "AVX", "AVX2")
+"""Sets of instructions, as torch names them, that have no bf16."""
+
+
 def cpu_has_bf16() -> bool:
-    """Return True where the CPU multiplies bf16 in hardware; emulated bf16 is slower than fp32."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    """Return True where the CPU multiplies bf16 in hardware, and torch may use it (``ATEN_CPU_CAPABILITY``); emulated
+    bf16 is slower than fp32."""
+    limited = torch.backends.cpu.get_cpu_capability() in NARROW
+    return not limited and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def decide(

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from chainrule.core.compute import NARROW
 from chainrule.core.progress import phase
 from chainrule.kernels.cache import cache_folder
 
@@ -32,7 +33,9 @@ CLOSE_LAYER = 3e-2
 
 
 def missing_instructions() -> str | None:
-    """Return which instructions of the kernels this processor lacks; None: it has all."""
+    """Return which instructions of the kernels this processor lacks, or torch may not use; None: it has all."""
+    if (limit := torch.backends.cpu.get_cpu_capability()) in NARROW:
+        return f"torch uses {limit} here, not AVX512"
     for name, has in (("VNNI", torch.cpu._is_vnni_supported), ("BF16", torch.cpu._is_avx512_bf16_supported)):
         if not has():
             return f"this processor has no AVX512-{name}"

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from chainrule.core import UserError, model_type
+from chainrule.core.compute import decide
 from chainrule.kernels import cache, selftest
 from chainrule.kernels.packing import GROUP, SHARING, pack, pack_bf16, pack_int8, unpack
 from chainrule.kernels.precision import no_kernel, with_weights_in
@@ -388,8 +389,15 @@ def test_a_cache_that_cannot_be_written_is_no_error(empty_cache, monkeypatch):
 
 
 def test_a_processor_without_the_instructions_is_told(monkeypatch, empty_cache):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     assert selftest.why_not() == "this processor has no AVX512-VNNI"
+
+
+def test_torch_that_is_limited_to_other_instructions_is_told_and_computes_in_fp32(monkeypatch, empty_cache):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert selftest.why_not() == "torch uses AVX2 here, not AVX512"
+    assert not decide("cpu", prefers_bf16=True).bf16
 
 
 @needs_kernels
