@@ -91,7 +91,7 @@ benchmark-peers: .venv-peers/peers  ## an environment of its own for what speed 
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	@touch $@
 
-evidence-speed: .venv/test .venv-peers/peers  ## decoding, training and loading against peers, on a quiet machine (three hours)
+evidence-speed: .venv/test .venv-peers/peers  ## decoding, training and loading against peers, on a quiet machine (over an hour)
 	$(BIN)/python benchmarks/evidence_speed.py --data $(DATA)
 
 evidence-overhead: .venv/test  ## what a comparison costs beyond training, at 45 s and 5 min a row (40 minutes)

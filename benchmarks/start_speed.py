@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from engines import seconds as seconds_of
 
 import chainrule
 from chainrule.data.source import Text
@@ -37,16 +36,6 @@ AIMS = {
     **{f"text into ids, {name}": (50.0, "MB/s") for name in TOKENIZERS},
 }  # fmt: skip
 """Figures that are to be reached: at most so many seconds, or such a share; at least so many times, or MB/s."""
-
-
-def median(run: Callable[[], Any], times: int = 5) -> float:
-    """Median of the seconds that a function takes."""
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        run()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
 
 
 def large_text(source: bytes) -> np.ndarray:
@@ -71,7 +60,7 @@ def tokenising(source: bytes) -> dict[str, float]:
     for name in TOKENIZERS:
         tokenizer = fit_tokenizer(check_tokenizer(name), one_record(text[:1_000_000]), lines=False)
         tokenizer.encode_spans(one_record(text[:1_000_000]))
-        seconds = median(lambda tokenizer=tokenizer: tokenizer.encode_spans(one_record(text)), 3)
+        seconds = seconds_of(lambda tokenizer=tokenizer: tokenizer.encode_spans(one_record(text)), 3)
         found[f"text into ids, {name}"] = MEGABYTES / seconds
     return found
 
@@ -95,11 +84,11 @@ def running(options: argparse.Namespace) -> dict[str, float]:
         chainrule.train(options.text, "gpt", large, budget="1steps", tokenizer="byte", set=LARGE, **given)
     run = chainrule.load(small, threads=options.threads)
     scored = run.evaluate(options.text)
-    seconds = median(lambda: run.evaluate(options.text), 1)
+    seconds = seconds_of(lambda: run.evaluate(options.text), 1)
     generate = [sys.executable, "-m", "chainrule", "generate", small, "--prompt", "And", "--max-tokens", "20"]
     return {
-        "first output of generate": median(lambda: subprocess.run(generate, capture_output=True, check=True)),
-        "loading 124M parameters": median(lambda: chainrule.load(large, threads=options.threads), 3),
+        "first output of generate": seconds_of(lambda: subprocess.run(generate, capture_output=True, check=True), 5),
+        "loading 124M parameters": seconds_of(lambda: chainrule.load(large, threads=options.threads), 3),
         "checkpoints, share of training time": sum(saving) / trained["seconds"],
         "evaluation over training, tokens/s": scored["tokens"] / seconds / (trained["tokens"] / trained["seconds"]),
     }

@@ -9,6 +9,7 @@ replaces the state of torch's generators for the duration of a ``with`` block.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -46,6 +47,7 @@ KEPT = 1 << 30
 """Bytes: larger tensors, and more free memory than this, still go back to the operating system."""
 
 
+@functools.cache
 def keep_freed_memory() -> bool:
     """Keep memory of the CPU that tensors free, for the next ones; at most ``KEPT`` bytes at the end of the heap.
 

@@ -10,16 +10,15 @@ are the space characters of Unicode beyond ASCII, all of which lie in six short 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-Encoded = tuple[ndarray, Any, ndarray, ndarray]
-"""Ids of texts, tokens of each, where the unknown token is, and the bytes that each occurrence stands for."""
-Encode = Callable[[list[str], ndarray], Encoded]
+EncodedTexts = tuple[ndarray, Sequence[int] | ndarray, ndarray, ndarray]
+"""Ids, tokens of each text, where the unknown token is, and the bytes that each occurrence stands for."""
+Encode = Callable[[list[str], ndarray], EncodedTexts]
 """Encodes texts, given a mask of those that begin a record; see ``spans.SpanTokenizer``."""
 Batch = tuple[ndarray, ndarray, ndarray]
 """Starts and ends of records, and a mask of those that begin one."""
@@ -44,7 +43,7 @@ class PieceEncoder:
         self.bounds = np.zeros(1, np.int64)
         """Bounds of the ids of each piece."""
 
-    def __call__(self, batches: Iterable[Batch], unknown: int | None) -> Iterator[tuple[ndarray, Encoded]]:
+    def __call__(self, batches: Iterable[Batch], unknown: int | None) -> Iterator[tuple[ndarray, EncodedTexts]]:
         """Encode records, a batch at a time; a thread numbers the pieces of the next batch meanwhile.
 
         Args:
@@ -83,7 +82,7 @@ class PieceEncoder:
 
     def _finish(
         self, first: ndarray, found: ndarray, many: ndarray, new: ndarray, *, unknown: int | None
-    ) -> tuple[ndarray, Encoded]:
+    ) -> tuple[ndarray, EncodedTexts]:
         """Encode new pieces, and write the ids of all that occur."""
         from chainrule.data import loops
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 
 from chainrule.core.errors import DataError
 from chainrule.core.protocols import Encoded
-from chainrule.data.pieces import PieceEncoder
+from chainrule.data.pieces import EncodedTexts, PieceEncoder
 from chainrule.data.source import CHUNK, gather
 from chainrule.data.split import Spans, spans_of
 
 EncodedSpans = tuple[Encoded, np.ndarray, np.ndarray]
 """Ids of records, and where each record begins and ends in them."""
-EncodedTexts = tuple[np.ndarray, Sequence[int], np.ndarray, np.ndarray]
-"""Ids, tokens of each text, where the unknown token is, and the bytes that each occurrence stands for."""
-LARGE = 1 << 22
-"""Bytes of a text from which on the pieces of it are encoded once each, by compiled loops."""
+LARGE = 1 << 24
+"""Bytes of a text from which on the pieces of it are encoded once each, by compiled loops: loading the compiler takes
+as long as the words of so much text."""
 _is_space = np.isin(np.arange(256), list(b"\0\t\n\v\f\r "))
 
 

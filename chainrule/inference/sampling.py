@@ -241,7 +241,7 @@ class SampledTokens(Sampled):
         request = handles[0].request
         self.filters: Filters = request.sampler  # type: ignore[assignment]
         self.width, self.guidance, self.vocab_size = len(request.prompts), request.guidance, model.vocab_size
-        self.draw = getattr(model, "draw", None)
+        self.compiled_draw = getattr(model, "compiled_draw", None)
         self.excluded_SV = self.after_SV = None
         self.place_B = torch.zeros_like(self.seeds_B)
         """State of each request in the automaton of constraints."""
@@ -298,12 +298,12 @@ class SampledTokens(Sampled):
 
     def _compiled(self, logits_BTV: Tensor, places_BT: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return what ``_drawn`` does, by the compiled operation that a model may have; None: it has none."""
-        if self.draw is None or self.width > 1:
+        if self.compiled_draw is None or self.width > 1:
             return None
         scores_BTV = self._allowed(logits_BTV, places_BT)
         if (least := self.filters.least(scores_BTV)) is not None:
             scores_BTV = scores_BTV.masked_fill(scores_BTV < least, -torch.inf)
-        return self.draw(logits_BTV, scores_BTV, self.filters.temperature, self.seeds_B, self.positions())
+        return self.compiled_draw(logits_BTV, scores_BTV, self.filters.temperature, self.seeds_B, self.positions())
 
     def _drawn(self, logits_RTV: Tensor, places_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens that are drawn, and their log p, both B x T; -inf where nothing is allowed."""

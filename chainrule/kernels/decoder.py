@@ -87,7 +87,7 @@ class PackedDecoder(Autoregressive):
 
     config: TransformerLMConfig
     exact_in_blocks = True
-    draw = staticmethod(draw)
+    compiled_draw = staticmethod(draw)
 
     def __init__(self, model: Decoder, precision: str, threads: int):
         super().__init__(model.config)

@@ -20,7 +20,7 @@ from chainrule.kernels.vectors import FLOAT, INT, INTS, Emitter, Value, micro_ke
 
 AHEAD = 8192
 """Bytes from what is multiplied to what is asked for from memory; with one vector, memory is what a product waits for.
-The processor's own prefetching ends with each page of 4,096 bytes."""
+The processor's own prefetching ends with each page of 4,096 bytes, and keeps up with bf16 alone."""
 
 
 def _tile_quantised(precision: str, rows: int, emit: Emitter, *arguments: Value) -> None:
@@ -93,9 +93,6 @@ def _tile_bf16(rows: int, emit: Emitter, *arguments: Value) -> None:
         first = emit.mul(block.index, turns)
         with emit.loop(turns, *[emit.zeros()] * (rows * chains)) as turn:
             w = emit.add(weights, emit.mul(emit.add(first, turn.index), 4 * pairs * BLOCK))
-            if rows == 1:
-                for line in range(pairs):
-                    emit.prefetch(emit.add(w, AHEAD + 64 * line))
             for pair in range(pairs):
                 two = emit.load(emit.add(w, 4 * BLOCK * pair), INTS)
                 for m in range(rows):

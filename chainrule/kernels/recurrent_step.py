@@ -35,7 +35,7 @@ class PackedRecurrent(Autoregressive):
     """
 
     exact_in_blocks = True
-    draw = staticmethod(draw)
+    compiled_draw = staticmethod(draw)
 
     def __init__(self, model: Any, precision: str, threads: int):
         super().__init__(model.config)
