@@ -1,7 +1,8 @@
 """The folder where compiled kernels are kept.
 
-It bears a hash of the sources, the versions of Python, torch, numba and LLVM, and the processor: what one of them
-changes is compiled and tested again.
+It bears a hash of the sources, of where and since when they are there, the versions of Python, torch, numba and LLVM,
+and the processor: what one of them changes is compiled and tested again. Numba looks for compiled code by path and time
+of the source; where another installation of the same sources had been tested, it would compile in the midst of training.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ def cache_folder() -> Path:
 
 
 def _key() -> str:
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    facts = [sys.version, version("numba"), version("llvmlite"), torch.__version__, _processor()]
-    return hashlib.sha256(sources + json.dumps(facts).encode()).hexdigest()[:16]
+    sources = sorted(Path(__file__).resolve().parent.glob("*.py"))
+    content = b"".join(path.read_bytes() for path in sources)
+    places = [[str(path), path.stat().st_mtime_ns] for path in sources]
+    facts = [sys.version, version("numba"), version("llvmlite"), torch.__version__, _processor(), places]
+    return hashlib.sha256(content + json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _processor() -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,6 +368,16 @@ def empty_cache(tmp_path, monkeypatch):
     monkeypatch.undo()
     for function in (cache.cache_folder, selftest.why_not):
         function.cache_clear()
+
+
+def test_another_installation_has_a_cache_of_its_own(empty_cache, tmp_path, monkeypatch):
+    folders = [cache.cache_folder.__wrapped__()]
+    shutil.copytree(Path(cache.__file__).parent, tmp_path / "kernels")
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "kernels" / "cache.py"))
+    folders.append(cache.cache_folder.__wrapped__())
+    os.utime(tmp_path / "kernels" / "scan.py", (1, 1))
+    folders.append(cache.cache_folder.__wrapped__())
+    assert len(set(folders)) == 3 and cache.cache_folder.__wrapped__() == folders[-1]
 
 
 @needs_kernels
