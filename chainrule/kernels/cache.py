@@ -2,7 +2,7 @@
 
 It bears a hash of the sources, of where and since when they are there, the versions of Python, torch, numba and LLVM,
 and the processor: what one of them changes is compiled and tested again. Numba looks for compiled code by path and time
-of the source; where another installation of the same sources had been tested, it would compile in the midst of training.
+of the source; where another installation of the same sources had been tested, it would compile in a step of training.
 """
 
 from __future__ import annotations
